@@ -1,0 +1,5 @@
+//! The program `repo`. Everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    kluis::cli::main()
+}

@@ -1,0 +1,5 @@
+//! To be written.
+/// To be written.
+pub struct LocalStorage;
+/// To be written.
+pub struct LocalStorageOptions;

@@ -1,0 +1,3 @@
+//! To be written.
+/// A stored object, mapped into memory.
+pub struct MappedObject;
