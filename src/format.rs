@@ -7,6 +7,7 @@
 pub mod container;
 pub mod frame;
 pub mod index_object;
+pub mod key_file;
 pub mod keyring;
 pub mod lease;
 pub mod node;

@@ -54,19 +54,24 @@ impl PackDirectory {
         self.frames.iter().map(|frame| frame.chunks.len()).sum()
     }
 
+    /// Bytes that a frame takes in the pack, its tag included.
+    pub fn sealed_len(frame: &FrameEntry) -> u64 {
+        u64::from(frame.stored_len) + TAG_LEN as u64
+    }
+
     /// Each frame with the offset of its first sealed byte in the pack.
     pub fn placed(&self) -> impl Iterator<Item = (u64, &FrameEntry)> {
         let mut next = HEADER_LEN as u64;
         self.frames.iter().map(move |frame| {
             let offset = next;
-            next += u64::from(frame.stored_len) + TAG_LEN as u64;
+            next += Self::sealed_len(frame);
             (offset, frame)
         })
     }
 
     /// Sealed bytes of all frames.
     pub fn body_len(&self) -> u64 {
-        self.frames.iter().map(|frame| u64::from(frame.stored_len) + TAG_LEN as u64).sum()
+        self.frames.iter().map(Self::sealed_len).sum()
     }
 }
 
