@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Advice, FileType, OFlags, Statx};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
 
-use super::extras::{ExtrasError, Place, add_inode_flags, add_xattrs, note};
+use super::extras::{ExtrasError, Holder, add_inode_flags, add_xattrs, note};
 use super::folder::FolderPath;
 use super::listing::timestamp;
 use super::open::{look_at_open, open_entry, retried};
@@ -135,7 +135,7 @@ impl FolderReader {
         let folder = self.folder(folder)?;
         let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
         path.extend_from_slice(entry.name.as_slice());
-        Ok(add_xattrs(entry, &Place::Path(&CString::new(path)?)))
+        Ok(add_xattrs(entry, &Holder::Path(&CString::new(path)?)))
     }
 
     fn folder(&mut self, folder: &FolderPath) -> io::Result<BorrowedFd<'_>> {
@@ -155,7 +155,7 @@ fn not_a_file() -> io::Error {
 
 fn read_open_extras(open: BorrowedFd<'_>, entry: &mut Entry) -> Result<(), ExtrasError> {
     add_inode_flags(entry, open);
-    add_xattrs(entry, &Place::Open(open))
+    add_xattrs(entry, &Holder::Open(open))
 }
 
 /// How reading treats the page cache.

@@ -334,7 +334,7 @@ fn a_folder_that_may_not_be_read_is_an_error() {
     }
     let tree = Tree::new();
     tree.folder("closed");
-    std::fs::set_permissions(tree.path("closed"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(tree.path("closed"), PermissionsExt::from_mode(0o000)).unwrap();
     let error = Walk::start(options(1, 10)).list(&tree.root().child(b"closed")).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
 }
