@@ -45,7 +45,7 @@ fn files_are_read_whole_whatever_the_steps() {
         let content = &content[..len];
         std::fs::write(tree.path("file"), content).unwrap();
         for step in [1000, PIECE_BYTES, 1 << 20, 5_000_000] {
-            for cache in [Cache::Keep, Cache::Bypass, Cache::DropBehind] {
+            for cache in [Cache::Keep, Cache::DropBehind] {
                 let mut file = FolderReader::new().open_file(&tree.root(), b"file").unwrap();
                 file.cache = cache;
                 file.advise_sequential();
@@ -268,4 +268,43 @@ fn the_holes_of_a_file_do_not_disturb_reading() {
     file.read_into(&mut bytes, 4096).unwrap();
     assert!(bytes.starts_with(b"in the middle"));
     assert!(file.opened().allocated_bytes < 1 << 20);
+}
+
+#[test]
+fn a_large_file_that_was_just_written_is_in_use_and_stays_in_memory() {
+    let tree = Tree::new();
+    for len in [LARGE_FILE_BYTES_MIN, PROBED_FILE_BYTES_MIN] {
+        std::fs::write(tree.path("file"), vec![1; len as usize]).unwrap();
+        let file = std::fs::File::open(tree.path("file")).unwrap();
+        if !is_in_use(file.as_fd(), len) {
+            eprintln!("skipped: this file system does not tell what is in memory");
+            return;
+        }
+        let mut file = FolderReader::new().open_file(&tree.root(), b"file").unwrap();
+        assert_eq!(file.cache, Cache::Keep);
+        read_all(&mut file, 1 << 20);
+        drop(file);
+        let file = std::fs::File::open(tree.path("file")).unwrap();
+        assert!(is_in_use(file.as_fd(), len));
+    }
+}
+
+#[test]
+fn a_large_file_that_nobody_has_in_use_is_gone_from_memory_after_reading() {
+    let tree = Tree::new();
+    let len = PROBED_FILE_BYTES_MIN;
+    std::fs::write(tree.path("file"), vec![1; len as usize]).unwrap();
+    let plain = std::fs::File::open(tree.path("file")).unwrap();
+    plain.sync_all().unwrap();
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    if rustix::fs::fstatfs(&plain).unwrap().f_type == TMPFS_MAGIC {
+        eprintln!("skipped: this file system keeps everything in memory");
+        return;
+    }
+    rustix::fs::fadvise(&plain, 0, None, Advice::DontNeed).unwrap();
+    let mut file = FolderReader::new().open_file(&tree.root(), b"file").unwrap();
+    assert_eq!(file.cache, Cache::DropBehind);
+    assert_eq!(read_all(&mut file, 1 << 20).len() as u64, len);
+    drop(file);
+    assert!(!is_in_use(plain.as_fd(), len));
 }
