@@ -47,12 +47,14 @@
 //! The copies of a chunk in several packs are simply several rows with the same prefix. A forgotten pack leaves its
 //! rows behind: views pass over them, merging drops them, and everything is merged when they are a quarter of all.
 
+mod cache_folder;
 mod error;
 mod filter;
 mod merge;
 mod rows;
 mod runs;
 mod view;
+mod witness;
 mod write;
 
 #[cfg(test)]
@@ -64,8 +66,10 @@ use std::sync::{Arc, Mutex};
 
 use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableHandle};
 
+pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
 pub use error::IndexError;
 pub use view::{IndexTotals, IndexView, Places};
+pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};
 
 use crate::id::{ContentId, IndexObjectId, PackId, RepositoryId};
 use error::{Guarded, guarded};
