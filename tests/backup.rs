@@ -100,7 +100,10 @@ fn what_was_backed_up_reads_back_and_an_unchanged_tree_costs_nothing() {
     };
     let mut expected = BTreeMap::new();
     for number in 0..1500 {
-        expected.insert(format!("many/file-{number:05}"), format!("text {number}\n").repeat(number % 40).into_bytes());
+        expected.insert(
+            format!("many/file-{number:05}"),
+            format!("text {number}\n").repeat(number % 40).into_bytes(),
+        );
     }
     expected.insert("large.bin".to_owned(), noise(30 << 20, 1));
     expected.insert("middle.bin".to_owned(), noise(3 << 20, 2));
