@@ -30,6 +30,7 @@ pub(super) struct Planner<'r> {
     link_cache: FolderCache,
     levels: Vec<Level>,
     window: Window,
+    windows_sealed: u32,
     under_way: VecDeque<(Arc<Sealed>, Vec<End>)>,
     /// Files with several names, by device and inode in the snapshot.
     first_names: HashMap<(u64, u64), FirstName>,
@@ -65,7 +66,8 @@ impl<'r> Planner<'r> {
             cache: FolderCache::new(),
             link_cache: FolderCache::new(),
             levels: Vec::new(),
-            window: Window::default(),
+            window: Window::new(0),
+            windows_sealed: 0,
             under_way: VecDeque::new(),
             first_names: HashMap::new(),
         }
@@ -252,7 +254,8 @@ impl<'r> Planner<'r> {
 
     /// Hands the window to the threads, and ends windows until few enough are under way.
     fn seal(&mut self, open: Option<&Arc<super::job::FileJob>>) {
-        let window = std::mem::take(&mut self.window);
+        self.windows_sealed += 1;
+        let window = std::mem::replace(&mut self.window, Window::new(self.windows_sealed));
         let sealed = window.seal(open, self.shared, &self.tasks);
         self.under_way.push_back(sealed);
         while self.under_way.len() > WINDOWS_UNDER_WAY_MAX && self.end_oldest() {}

@@ -27,13 +27,17 @@ struct Verifier<'v> {
     known: HashSet<PathBuf>,
 }
 
+/// Nobody waits for the first window here, so it need not be short.
+fn whole_window() -> Window {
+    Window::new(u32::MAX)
+}
+
 pub(super) fn run(shared: &Shared<'_>, request: &RestoreRequest, filter: &Filter, tasks: &Sender<Task>) {
     let known = {
         let report = shared.report();
         report.damaged.iter().chain(&report.problems).map(|problem| problem.path.clone()).collect()
     };
-    let mut verifier =
-        Verifier { shared, tasks, cache: FolderCache::new(), window: Window::default(), known };
+    let mut verifier = Verifier { shared, tasks, cache: FolderCache::new(), window: whole_window(), known };
     let mut walk = Walk::new(shared.origin, request, filter);
     while let Some(step) = walk.next() {
         if shared.must_stop() {
@@ -100,7 +104,7 @@ impl Verifier<'_> {
     }
 
     fn compare(&mut self, open: Option<&Arc<FileJob>>) {
-        let window = std::mem::take(&mut self.window);
+        let window = std::mem::replace(&mut self.window, whole_window());
         let comparison = compare(window.candidates, window.jobs, self.tasks);
         if self.shared.must_stop() {
             return;

@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 
 /// Files and folder ends of one window.
 const ENTRY_COUNT_MAX: usize = 16_384;
+const ENTRY_COUNT_FIRST: usize = 512;
 /// Pieces of files in one window.
 const CANDIDATE_COUNT_MAX: usize = 65_536;
 /// Bytes of content in one window. They are never in memory together; this bounds how far a frame's users spread.
@@ -45,6 +46,7 @@ pub(super) struct Window {
     pub(super) candidates: Vec<Candidate>,
     pub(super) ends: Vec<End>,
     bytes: u64,
+    entry_count_max: usize,
 }
 
 /// A window that is worked on.
@@ -75,9 +77,53 @@ pub(super) enum Task {
     Compare(Arc<Comparison>, std::ops::Range<usize>),
 }
 
+impl Task {
+    fn countdown(&self) -> CountdownOf {
+        match self {
+            Self::Run(window, _) | Self::Plain(window, _) => CountdownOf::Window(window.clone()),
+            Self::Compare(comparison, _) => CountdownOf::Comparison(comparison.clone()),
+        }
+    }
+
+    /// Counts the task as done when what is returned goes away, also if the thread panics.
+    pub(super) fn done_when_dropped(&self) -> impl Drop + use<> {
+        Done(self.countdown())
+    }
+}
+
+enum CountdownOf {
+    Window(Arc<Sealed>),
+    Comparison(Arc<Comparison>),
+}
+
+struct Done(CountdownOf);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        match &self.0 {
+            CountdownOf::Window(window) => window.countdown.one_done(),
+            CountdownOf::Comparison(comparison) => comparison.countdown.one_done(),
+        }
+    }
+}
+
+/// Hands a task on. If every thread has panicked, nobody is left to take it; it then counts as done, so that
+/// waiting for it ends and the panic comes out.
+fn send(tasks: &Sender<Task>, task: Task) {
+    if let Err(unsent) = tasks.send(task) {
+        drop(unsent.0.done_when_dropped());
+    }
+}
+
 impl Window {
+    /// An empty window, number `number` of this restore. The first ones are short, so that the threads start soon.
+    pub(super) fn new(number: u32) -> Self {
+        let entry_count_max = ENTRY_COUNT_FIRST.checked_shl(2 * number.min(8)).unwrap_or(ENTRY_COUNT_MAX);
+        Self { entry_count_max: entry_count_max.min(ENTRY_COUNT_MAX), ..Self::default() }
+    }
+
     pub(super) fn is_full(&self) -> bool {
-        self.jobs.len() + self.ends.len() >= ENTRY_COUNT_MAX
+        self.jobs.len() + self.ends.len() >= self.entry_count_max
             || self.candidates.len() >= CANDIDATE_COUNT_MAX
             || self.bytes >= CONTENT_BYTES_MAX
     }
@@ -124,8 +170,7 @@ impl Window {
         let plain = plain.chunks(PLAIN_RUN_LEN).map(|jobs| Task::Plain(sealed.clone(), jobs.to_vec()));
         let runs = runs.into_iter().map(|run| Task::Run(sealed.clone(), run));
         for task in plain.chain(runs) {
-            // The threads only go away when this sender does.
-            let _ = tasks.send(task);
+            send(tasks, task);
         }
         (sealed, self.ends)
     }
@@ -194,7 +239,7 @@ pub(super) fn compare(
     let countdown = Countdown::new(runs.len());
     let comparison = Arc::new(Comparison { jobs, candidates, differs, countdown });
     for run in runs {
-        let _ = tasks.send(Task::Compare(comparison.clone(), run));
+        send(tasks, Task::Compare(comparison.clone(), run));
     }
     comparison.countdown.wait();
     comparison

@@ -30,27 +30,18 @@ impl<'r> Worker<'r> {
     /// Works until no more tasks can come.
     pub(super) fn run(mut self, tasks: &Receiver<Task>) {
         for task in tasks {
-            let stop = self.shared.must_stop();
-            match task {
-                Task::Run(window, run) => {
-                    if !stop {
-                        self.read_run(&window, run);
-                    }
-                    window.countdown.one_done();
-                }
+            // Counted down whatever happens: somebody waits for it.
+            let _done = task.done_when_dropped();
+            if self.shared.must_stop() {
+                continue;
+            }
+            match &task {
+                Task::Run(window, run) => self.read_run(window, run.clone()),
                 Task::Plain(window, jobs) => {
-                    if !stop {
-                        let jobs = jobs.iter().filter_map(|job| window.jobs.get(*job as usize));
-                        jobs.for_each(|job| self.finish_without_pieces(job));
-                    }
-                    window.countdown.one_done();
+                    let jobs = jobs.iter().filter_map(|job| window.jobs.get(*job as usize));
+                    jobs.for_each(|job| self.finish_without_pieces(job));
                 }
-                Task::Compare(comparison, run) => {
-                    if !stop {
-                        self.compare(&comparison, run);
-                    }
-                    comparison.countdown.one_done();
-                }
+                Task::Compare(comparison, run) => self.compare(comparison, run.clone()),
             }
         }
     }
