@@ -15,6 +15,18 @@ pub struct Problem {
     pub message: String,
 }
 
+/// For reports: a list of `{"path": ..., "message": ...}`. A path that is not UTF-8 is
+/// `{"bytes": "<base64>", "text": "<lossy>"}`.
+pub fn serialize_problems<S: serde::Serializer>(problems: &[Problem], to: S) -> Result<S::Ok, S::Error> {
+    #[derive(serde::Serialize)]
+    struct Shown<'a> {
+        path: crate::units::PathText<'a>,
+        message: &'a str,
+    }
+    let shown = |problem: &'_ Problem| Shown { path: crate::units::PathText(&problem.path), message: &problem.message };
+    to.collect_seq(problems.iter().map(shown))
+}
+
 /// Counters of a running operation. They only grow, but for the totals, which may be corrected.
 #[derive(Debug, Default)]
 pub struct Progress {

@@ -31,12 +31,12 @@ use std::sync::{Arc, OnceLock};
 pub use chunk_reader::{ChunkReader, Located};
 pub use chunk_writer::{ChunkWriter, FrameWriter, WriteTotals, WriterOptions};
 pub use error::{DamageReason, RepoError};
+pub use index_sync::PackListing;
 pub use lease::Lease;
-pub use pack_sealing::{OpenedPack, open_pack_directory, verify_pack};
-pub use series::series_of;
 pub use settings::InitOptions;
 pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector};
+pub use series::series_of;
 pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
 pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
 pub use view::View;
@@ -91,11 +91,7 @@ impl Repo {
     /// Creates a repository in an empty place.
     ///
     /// The settings are written last: a place without them is no repository.
-    pub fn init(
-        around: Surroundings,
-        options: &InitOptions,
-        secret: &UnlockSecret,
-    ) -> Result<Self, RepoError> {
+    pub fn init(around: Surroundings, options: &InitOptions, secret: &UnlockSecret) -> Result<Self, RepoError> {
         settings::init(around, options, secret)
     }
 
@@ -224,8 +220,7 @@ fn create_resolved(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Re
         },
         Err(error) => match storage.get(name) {
             Ok(stored) if stored == bytes => Ok(Created::Created),
-            Ok(_)
-            | Err(StorageError::Missing { .. } | StorageError::Short { .. } | StorageError::Failed { .. }) => {
+            Ok(_) | Err(StorageError::Missing { .. } | StorageError::Short { .. } | StorageError::Failed { .. }) => {
                 Err(error.into())
             }
         },

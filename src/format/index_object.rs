@@ -49,6 +49,16 @@ impl IndexObject {
         Self { version: 1, packs }
     }
 
+    /// How many packs from the front one index object may describe; at least one.
+    pub fn count_that_fits(packs: &[IndexedPack]) -> usize {
+        let mut entry_count = 0;
+        let fits = packs.iter().take_while(|pack| {
+            entry_count += pack.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
+            entry_count <= limits::INDEX_OBJECT_ENTRY_COUNT_MAX
+        });
+        fits.count().max(1)
+    }
+
     /// Encodes the object, which must be within the limits.
     pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
         wire::encode(self, limits::INDEX_OBJECT_BYTES_MAX).map_err(FormatError::of(OBJECT))

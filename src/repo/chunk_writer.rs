@@ -34,6 +34,8 @@ pub struct WriterOptions {
     pub compression: Compression,
     /// Whether packs are opened and verified before they are stored.
     pub verify: bool,
+    /// Does everything but storing.
+    pub discard: bool,
 }
 
 /// What a run has written.
@@ -72,7 +74,7 @@ impl ChunkWriter {
         Self {
             repo: Arc::clone(repo),
             options,
-            store: PackStore::start(Arc::clone(repo), lease, options.verify, Arc::clone(&claims)),
+            store: PackStore::start(Arc::clone(repo), lease, options, Arc::clone(&claims)),
             claims,
             open_data: Mutex::new(None),
             open_meta: Mutex::new(None),
@@ -93,6 +95,11 @@ impl ChunkWriter {
             stored: Vec::new(),
             ticket: None,
         }
+    }
+
+    /// Decides where nodes are split.
+    pub fn split_key(&self) -> &crate::crypto::Secret<32> {
+        &self.repo.keys.split
     }
 
     /// Claims an id taken over from an earlier snapshot: whether it is stored and may be named.

@@ -117,7 +117,7 @@ impl Repo {
     ///
     /// Known packs that are missing or short are returned; what they hold counts as absent and heals by being
     /// stored again.
-    pub fn writer_view(&self) -> Result<(View, Vec<PackRow>), RepoError> {
+    pub fn writer_view(&self) -> Result<(View, Vec<PackRow>, PackListing), RepoError> {
         let index = self.sync_index()?;
         let listing = self.list_packs()?;
         let mut end = 0;
@@ -135,7 +135,7 @@ impl Repo {
         let packs = PackSet::below(end);
         present.into_iter().for_each(|number| packs.insert(number));
         let used = Arc::new(PackSet::below(end));
-        Ok((View::new(index, Presence::Listed(packs), used), absent))
+        Ok((View::new(index, Presence::Listed(packs), used), absent, listing))
     }
 
     /// What a reader may try: everything that the index describes.

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::format::container::ObjectKind;
 use crate::format::frame::FrameEntry;
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::parity;
@@ -22,9 +23,10 @@ use crate::hash::payload_id;
 use crate::id::{IndexObjectId, SnapshotId};
 use crate::index::PackKind;
 use crate::limits;
-use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::chunk_writer::WriterOptions;
 use crate::repo::claims::Claims;
 use crate::repo::error::RepoError;
+use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::index_sync::new_packs;
 use crate::repo::pack_sealing::{self, PackBody, SealedPack};
 use crate::repo::sealing::SaltSource;
@@ -57,7 +59,7 @@ struct Progress {
 pub struct Shared {
     repo: Arc<Repo>,
     lease: SnapshotId,
-    verify: bool,
+    options: WriterOptions,
     claims: Arc<Claims>,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -74,11 +76,11 @@ pub struct PackStore {
 
 impl PackStore {
     /// Starts the threads.
-    pub fn start(repo: Arc<Repo>, lease: SnapshotId, verify: bool, claims: Arc<Claims>) -> Self {
+    pub fn start(repo: Arc<Repo>, lease: SnapshotId, options: WriterOptions, claims: Arc<Claims>) -> Self {
         let shared = Arc::new(Shared {
             repo,
             lease,
-            verify,
+            options,
             claims,
             progress: Mutex::default(),
             changed: Condvar::new(),
@@ -98,6 +100,10 @@ impl PackStore {
     /// Hands in a pack. Waits while the threads have enough to do.
     pub fn put(&self, body: PackBody) -> Result<(), RepoError> {
         if body.frame_count() == 0 {
+            return Ok(());
+        }
+        if self.shared.options.discard {
+            self.shared.bytes_stored.fetch_add(body.len() as u64, Ordering::Relaxed);
             return Ok(());
         }
         let jobs = self.jobs.as_ref().expect("the sender is there until the store is finished");
@@ -190,7 +196,7 @@ impl Shared {
         let salt = SaltSource { hedge: &newest.hedge, lease: self.lease, counter };
         let SealedPack { id, kind, header, directory, mut payload } =
             pack_sealing::seal_pack(&repo.keys, repo.id, &salt, body)?;
-        if self.verify {
+        if self.options.verify {
             self.verify(kind, &payload)?;
         }
         if repo.config.parity {
@@ -217,7 +223,8 @@ impl Shared {
     fn verify(&self, kind: PackKind, payload: &[u8]) -> Result<(), RepoError> {
         let reader = ChunkReader::new(Arc::clone(&self.repo), self.claims.view());
         let prefix_of = |frame: &FrameEntry| reader.prefix_of(&frame.bases, frame.depth);
-        let verified = pack_sealing::verify_pack(&self.repo.keys, self.repo.id, kind, payload, &prefix_of);
+        let verified =
+            pack_sealing::verify_pack(&self.repo.keys, self.repo.id, kind, payload, &prefix_of);
         let (_, damages) = verified.map_err(RepoError::NotVerified)?;
         match damages.into_iter().next() {
             None => Ok(()),
@@ -237,7 +244,7 @@ impl Shared {
         progress.finished_entry_count = 0;
         drop(progress);
         while !packs.is_empty() {
-            let rest = packs.split_off(count_that_fits(&packs));
+            let rest = packs.split_off(IndexObject::count_that_fits(&packs));
             self.write_one_index_object(packs)?;
             packs = rest;
         }
@@ -248,7 +255,7 @@ impl Shared {
     fn write_one_index_object(&self, packs: Vec<IndexedPack>) -> Result<(), RepoError> {
         let repo = &self.repo;
         let object = IndexObject::new(packs);
-        let id = store_index_object(repo, self.lease, &object, &self.bytes_stored)?;
+        let id = repo.store_index_object(self.lease, &object, &self.bytes_stored)?;
         let index = repo.index()?;
         index.add_index_object(id, new_packs(&object))?;
         let stored = object.packs.iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.chunks);
@@ -258,31 +265,22 @@ impl Shared {
     }
 }
 
-/// How many packs from the front one index object may describe; at least one.
-fn count_that_fits(packs: &[IndexedPack]) -> usize {
-    let mut entry_count = 0;
-    let fits = packs.iter().take_while(|pack| {
-        entry_count += pack.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
-        entry_count <= limits::INDEX_OBJECT_ENTRY_COUNT_MAX
-    });
-    fits.count().max(1)
-}
-
-/// Seals and stores an index object.
-pub fn store_index_object(
-    repo: &Repo,
-    lease: SnapshotId,
-    object: &IndexObject,
-    bytes_stored: &AtomicU64,
-) -> Result<IndexObjectId, RepoError> {
-    let plain = object.encode().map_err(RepoError::Unstorable)?;
-    let kind = crate::format::container::ObjectKind::Index;
-    let mut payload = sealing::seal_object(&repo.keys, repo.id, kind, None, lease, &plain)?;
-    let id = IndexObjectId::new(payload_id(&payload));
-    if repo.config.parity {
-        parity::append(&mut payload);
+impl Repo {
+    /// Seals and stores an index object.
+    pub fn store_index_object(
+        &self,
+        lease: SnapshotId,
+        object: &IndexObject,
+        bytes_stored: &AtomicU64,
+    ) -> Result<IndexObjectId, RepoError> {
+        let plain = object.encode().map_err(RepoError::Unstorable)?;
+        let mut payload = sealing::seal_object(&self.keys, self.id, ObjectKind::Index, None, lease, &plain)?;
+        let id = IndexObjectId::new(payload_id(&payload));
+        if self.config.parity {
+            parity::append(&mut payload);
+        }
+        create_resolved(&**self.storage(), &names::index_object(&id), &payload)?;
+        bytes_stored.fetch_add(payload.len() as u64, Ordering::Relaxed);
+        Ok(id)
     }
-    create_resolved(&**repo.storage(), &names::index_object(&id), &payload)?;
-    bytes_stored.fetch_add(payload.len() as u64, Ordering::Relaxed);
-    Ok(id)
 }

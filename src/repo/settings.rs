@@ -93,8 +93,11 @@ fn create_once(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Result
 }
 
 fn new_keyring() -> Result<KeyringFields, RepoError> {
-    let generation =
-        GenerationFields { number: 1, content_root: crypto::random()?, catalogue_root: crypto::random()? };
+    let generation = GenerationFields {
+        number: 1,
+        content_root: crypto::random()?,
+        catalogue_root: crypto::random()?,
+    };
     Ok(KeyringFields { version: 1, number: 1, master: crypto::random()?, generations: vec![generation] })
 }
 
@@ -154,10 +157,8 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     let (keyring, keyring_number) = open_keyring(&*storage, id, &unlock_key)?;
     let keys = Keys::new(&keyring);
     let text = String::from_utf8(text).map_err(|_| damaged(DamageReason::Tag))?;
-    let tag: String = keyed_tag(&keys.config, &config.tagged_text(&text))
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let tag: String =
+        keyed_tag(&keys.config, &config.tagged_text(&text)).iter().map(|byte| format!("{byte:02x}")).collect();
     if tag != config.tag || config.number != config_number {
         return Err(damaged(DamageReason::Tag));
     }

@@ -69,7 +69,11 @@ impl View {
     }
 
     /// The view with `own` packs, which this run has stored, added to what is present; `index` knows them.
-    pub fn extended(&self, index: IndexView, own: impl Iterator<Item = PackId>) -> Result<Self, RepoError> {
+    pub fn extended(
+        &self,
+        index: IndexView,
+        own: impl Iterator<Item = PackId>,
+    ) -> Result<Self, RepoError> {
         let presence = match &self.presence {
             Presence::Described => Presence::Described,
             Presence::Listed(before) => {

@@ -2,6 +2,8 @@
 
 use crate::format::tree::{ChunkRef, Content, Entry};
 use crate::id::{ChunkId, NodeId};
+use crate::index::PackNumber;
+use crate::repo::{RepoError, TreeReader};
 
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,4 +47,44 @@ pub trait Origin: Sync {
 
     /// Whether the bytes are those of the chunk.
     fn verify_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool;
+}
+
+impl From<RepoError> for OriginError {
+    fn from(error: RepoError) -> Self {
+        Self(Box::new(error))
+    }
+}
+
+impl Origin for TreeReader {
+    fn directory(&self, id: NodeId) -> Stored<'_, Entry> {
+        Box::new(TreeReader::directory(self, id).map(|entry| Ok(entry?)))
+    }
+
+    fn chunks(&self, content: &Content) -> Stored<'_, ChunkRef> {
+        Box::new(TreeReader::chunks(self, content).map(|chunk| Ok(chunk?)))
+    }
+
+    fn locate(&self, id: &ChunkId) -> Result<Option<Place>, OriginError> {
+        let place = self.chunk_reader().locate(&id.content())?;
+        Ok(place.map(|place| Place {
+            pack: place.pack.0,
+            frame: place.frame,
+            start: place.start,
+            len: place.len,
+        }))
+    }
+
+    fn read_frames(
+        &self,
+        pack: u32,
+        frames: &[u16],
+        visit: &mut dyn FnMut(u16, Result<&[u8], OriginError>),
+    ) -> Result<(), OriginError> {
+        let mut visit = |frame, bytes: Result<&[u8], RepoError>| visit(frame, bytes.map_err(OriginError::from));
+        Ok(self.chunk_reader().read_frames(PackNumber(pack), frames, &mut visit)?)
+    }
+
+    fn verify_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
+        self.chunk_reader().verify_chunk(id, bytes)
+    }
 }

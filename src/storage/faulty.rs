@@ -264,24 +264,21 @@ impl Storage for FaultyStorage {
         let fault = self.enter(&call)?;
         let mut listed = Vec::new();
         self.inner.list(prefix, &mut |object| listed.push(object))?;
-        let visited = match fault {
-            Some(Fault::Torn | Fault::ListingCut) => listed.len() / 2,
-            _ => listed.len(),
-        };
-        if fault == Some(Fault::ListingStale) {
-            listed = self.stale(prefix, listed);
-        } else {
-            listed.truncate(visited);
-            let mut state = self.lock();
-            for object in listed.iter().filter(|object| is_control(object.name.folder())) {
-                state.open.remove(&object.name);
-            }
-        }
-        listed.into_iter().for_each(visit);
         match fault {
-            Some(Fault::Torn | Fault::After) => Err(call.lost()),
-            _ => Ok(()),
+            Some(Fault::Torn | Fault::ListingCut) => listed.truncate(listed.len() / 2),
+            Some(Fault::ListingStale) => listed = self.stale(prefix, listed),
+            _ => {}
         }
+        let shown = listed.clone();
+        listed.into_iter().for_each(visit);
+        if matches!(fault, Some(Fault::Torn | Fault::After)) {
+            return Err(call.lost());
+        }
+        let mut state = self.lock();
+        for object in shown.iter().filter(|object| is_control(object.name.folder())) {
+            state.open.remove(&object.name);
+        }
+        Ok(())
     }
 
     fn delete(&self, name: &ObjectName) -> Result<(), StorageError> {

@@ -1,0 +1,190 @@
+//! Random operations against a plain map.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A key that looks like half of a keyed hash.
+pub(super) fn random_key(seed: u64) -> [u8; 16] {
+    *blake3::hash(&seed.to_le_bytes()).as_bytes().first_chunk().unwrap()
+}
+
+const REPOSITORY: RepositoryId = RepositoryId::new([1; 16]);
+
+/// A folder and the path of an index in it.
+struct Fixture {
+    path: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    Fixture { path: folder.path().join("index.redb"), _folder: folder }
+}
+
+fn open(path: &Path) -> Index {
+    Index::open(path, REPOSITORY).unwrap()
+}
+
+fn object_id(seed: u8) -> IndexObjectId {
+    IndexObjectId::new([seed; 32])
+}
+
+/// A pack that holds the keys of these seeds, ten to a frame.
+fn pack(id: u64, kind: PackKind, seeds: &[u64]) -> NewPack {
+    let frames = seeds.chunks(10).zip(0u32..).map(|(seeds, number)| FrameRow {
+        offset: 64 + 1000 * number,
+        stored_len: 900,
+        plain_len: 100 * seeds.len() as u32,
+        codec: if number % 3 == 2 { 2 } else { 1 },
+        depth: (number % 3 / 2) as u8,
+        list_hash: random_key(u64::from(number)),
+        bases: if number % 3 == 2 { vec![ContentId::new([number as u8; 32])] } else { Vec::new() },
+    });
+    let places = seeds.iter().enumerate().map(|(at, seed)| NewPlace {
+        key: random_key(*seed),
+        frame: (at / 10) as u16,
+        start: 100 * (at as u32 % 10),
+        len: 100,
+    });
+    let frames: Vec<_> = frames.collect();
+    let places: Vec<_> = places.collect();
+    let row = PackRow {
+        id: PackId::new(*blake3::hash(&id.to_be_bytes()).as_bytes()),
+        kind,
+        payload_len: 1 << 30,
+        wrap: 1,
+        flags: 2,
+        generation: 3,
+        salt: [4; 32],
+        frame_count: frames.len() as u32,
+        chunk_count: places.len() as u32,
+    };
+    NewPack { row, frames, places }
+}
+
+/// What an index should hold, kept in the plainest way.
+#[derive(Default)]
+struct Model {
+    objects: BTreeMap<IndexObjectId, Vec<PackId>>,
+    packs: BTreeMap<PackId, NewPack>,
+}
+
+impl Model {
+    fn add(&mut self, id: IndexObjectId, packs: &[NewPack]) {
+        if !self.objects.contains_key(&id) {
+            self.objects.insert(id, packs.iter().map(|pack| pack.row.id).collect());
+            for pack in packs {
+                self.packs.entry(pack.row.id).or_insert_with(|| pack.clone());
+            }
+        }
+    }
+
+    fn remove(&mut self, ids: &[IndexObjectId]) {
+        ids.iter().for_each(|id| drop(self.objects.remove(id)));
+        let described: BTreeSet<PackId> = self.objects.values().flatten().copied().collect();
+        self.packs.retain(|id, _| described.contains(id));
+    }
+
+    fn places(&self) -> BTreeSet<([u8; 16], PackId, u16, u32, u32)> {
+        let of_pack = |pack: &NewPack| {
+            let id = pack.row.id;
+            pack.places.clone().into_iter().map(move |it| (it.key, id, it.frame, it.start, it.len))
+        };
+        self.packs.values().flat_map(of_pack).collect()
+    }
+}
+
+/// Compares everything an index can be asked with the model.
+fn assert_same(view: &IndexView, model: &Model) {
+    let objects: Vec<_> = model.objects.keys().copied().collect();
+    assert_eq!(view.index_objects().unwrap(), objects);
+    let mut packs = BTreeMap::new();
+    view.visit_packs(&mut |number, row| assert!(packs.insert(number, row).is_none())).unwrap();
+    assert_eq!(packs.len(), model.packs.len());
+    for (number, row) in &packs {
+        let expected = model.packs.get(&row.id).unwrap();
+        assert_eq!(row, &expected.row);
+        assert_eq!(view.pack(*number).unwrap().as_ref(), Some(row));
+        assert_eq!(view.pack_number(&row.id).unwrap(), Some(*number));
+        assert_eq!(view.frames(*number).unwrap(), expected.frames);
+        for (frame, at) in expected.frames.iter().zip(0..) {
+            assert_eq!(view.frame(*number, at).unwrap().as_ref(), Some(frame));
+        }
+        assert_eq!(view.frame(*number, expected.frames.len() as u16).unwrap(), None);
+    }
+    let named =
+        |key: &[u8; 16], place: Place| (*key, packs[&place.pack].id, place.frame, place.start, place.len);
+    let expected = model.places();
+    let mut visited = Vec::new();
+    view.visit_places(&mut |key, place| visited.push((*key, place))).unwrap();
+    assert!(visited.is_sorted());
+    assert_eq!(visited.iter().map(|(key, place)| named(key, *place)).collect::<BTreeSet<_>>(), expected);
+    assert_eq!(visited.len(), expected.len());
+    for seed in 0..400 {
+        let key = random_key(seed);
+        let places = view.lookup(&key).unwrap();
+        let found: BTreeSet<_> = places.iter().map(|place| named(&key, place)).collect();
+        assert_eq!(found, expected.iter().filter(|entry| entry.0 == key).copied().collect(), "of {seed}");
+        assert_eq!(places.len(), found.len());
+    }
+    let totals = view.totals().unwrap();
+    let frames: usize = model.packs.values().map(|pack| pack.frames.len()).sum();
+    assert_eq!((totals.packs, totals.frames), (packs.len() as u64, frames as u64));
+    assert_eq!(totals.places, expected.len() as u64);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Add { object: u8, packs: Vec<u64> },
+    Remove { objects: Vec<u8> },
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0u8..12, prop::collection::vec(0u64..20, 0..4))
+            .prop_map(|(object, packs)| Step::Add { object, packs }),
+        3 => prop::collection::vec(0u8..12, 0..3).prop_map(|objects| Step::Remove { objects }),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// The pack of this number: always the same, with chunks that other packs hold too.
+fn model_pack(number: u64) -> NewPack {
+    let seeds: Vec<u64> = (0..number * 7 % 60).map(|at| (at * at + number * 13) % 400).collect();
+    pack(number, if number % 4 == 0 { PackKind::Meta } else { PackKind::Data }, &seeds)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_operations_leave_the_index_equal_to_a_plain_map(steps in prop::collection::vec(step(), 1..25)) {
+        let fixture = fixture();
+        let mut index = open(&fixture.path);
+        let mut model = Model::default();
+        for step in steps {
+            match step {
+                Step::Add { object, packs } => {
+                    let packs: Vec<_> = packs.into_iter().map(model_pack).collect();
+                    model.add(object_id(object), &packs);
+                    index.add_index_object(object_id(object), packs).unwrap();
+                }
+                Step::Remove { objects } => {
+                    let ids: Vec<_> = objects.into_iter().map(object_id).collect();
+                    model.remove(&ids);
+                    index.remove_index_objects(&ids).unwrap();
+                }
+                Step::Reopen => {
+                    drop(index);
+                    index = open(&fixture.path);
+                }
+            }
+            assert_same(&index.view().unwrap(), &model);
+        }
+    }
+}

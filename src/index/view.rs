@@ -1,0 +1,293 @@
+//! Reading the index as it was at one moment.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
+
+use crate::id::{IndexObjectId, PackId};
+
+use super::error::{Guarded, IndexError, guarded};
+use super::filter::Filter;
+use super::rows::{
+    PACK_ROW_LEN, PLACE_KEY_LEN, PLACE_VALUE_LEN, PlaceEntry, StoredPack, decode_frame, pair_key,
+};
+use super::runs::{MergedEntries, RunTable, all_runs, forgotten_packs, read_filter, run_name, slice_of};
+use super::{
+    FILTERS, FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, PACK_NUMBERS, PACKS, PackNumber, PackRow, Place,
+    RUNS, SLICE_COUNT,
+};
+
+/// Rows that are read before any of them is shown to a visitor.
+const VISIT_COUNT_MAX: usize = 4096;
+
+/// The places of one id: usually none or one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    first: Option<Place>,
+    more: Vec<Place>,
+}
+
+impl Places {
+    /// The only place, or that in the pack with the lowest number.
+    pub fn first(&self) -> Option<Place> {
+        self.first
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
+
+    /// All of them, by pack number.
+    pub fn iter(&self) -> impl Iterator<Item = Place> + '_ {
+        self.first.iter().chain(&self.more).copied()
+    }
+
+    fn push(&mut self, place: Place) {
+        match self.first {
+            None => self.first = Some(place),
+            Some(_) => self.more.push(place),
+        }
+    }
+
+    /// Copies come run by run; only when there are several is there anything to order.
+    fn sort(&mut self) {
+        if let (Some(first), false) = (self.first, self.more.is_empty()) {
+            self.more.push(first);
+            self.more.sort_unstable();
+            self.first = Some(self.more.remove(0));
+        }
+    }
+}
+
+/// How much an index holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IndexTotals {
+    /// Packs.
+    pub packs: u64,
+    /// Frames of all packs.
+    pub frames: u64,
+    /// Places of all ids, copies included.
+    pub places: u64,
+}
+
+/// The index as it was when [`super::Index::view`] was called, whatever changes afterwards.
+///
+/// Cheap to ask from many threads at once.
+pub struct IndexView {
+    tables: Guarded<Tables>,
+}
+
+struct Tables {
+    index_objects: ReadOnlyTable<[u8; 32], &'static [u8]>,
+    packs: ReadOnlyTable<u32, [u8; PACK_ROW_LEN]>,
+    pack_numbers: ReadOnlyTable<[u8; 32], u32>,
+    frames: ReadOnlyTable<[u8; 6], &'static [u8]>,
+    slices: Vec<Vec<Run>>,
+    forgotten: Vec<u32>,
+    place_count: u64,
+}
+
+struct Run {
+    table: ReadOnlyTable<[u8; PLACE_KEY_LEN], [u8; PLACE_VALUE_LEN]>,
+    filter: Option<Arc<Filter>>,
+}
+
+impl IndexView {
+    /// Opens what `reading` shows. `filters` are those of earlier views and become those of this one.
+    pub(super) fn new(
+        reading: &ReadTransaction,
+        filters: &mut HashMap<u32, Arc<Filter>>,
+        filter_bytes_max: usize,
+    ) -> Result<Self, IndexError> {
+        let mut runs = all_runs(&reading.open_table(RUNS)?)?;
+        let stored_filters = reading.open_table(FILTERS)?;
+        let forgotten = reading.open_table(FORGOTTEN)?;
+        let mut place_count = runs.iter().map(|(_, row)| u64::from(row.count)).sum::<u64>();
+        for row in forgotten.iter()? {
+            place_count = place_count.saturating_sub(u64::from(row?.1.value()));
+        }
+        let mut slices: Vec<Vec<Run>> = (0..SLICE_COUNT).map(|_| Vec::new()).collect();
+        let mut filters_used = HashMap::new();
+        let mut filter_bytes = 0;
+        // The smallest first: many small filters spare more reading than a single large one.
+        runs.sort_unstable_by_key(|(_, row)| row.count);
+        for (run, row) in runs {
+            filter_bytes += Filter::bytes_for(u64::from(row.count));
+            let filter = match filters.get(&run) {
+                _ if filter_bytes > filter_bytes_max => None,
+                Some(filter) => Some(Arc::clone(filter)),
+                None => Some(Arc::new(read_filter(&stored_filters, run)?)),
+            };
+            if let Some(filter) = &filter {
+                filters_used.insert(run, Arc::clone(filter));
+            }
+            let table = reading.open_table(RunTable::new(&run_name(run)))?;
+            let slice = slices.get_mut(usize::from(row.slice));
+            slice.ok_or_else(|| IndexError::damaged("a run lies in no slice"))?.push(Run { table, filter });
+        }
+        *filters = filters_used;
+        let tables = Tables {
+            index_objects: reading.open_table(INDEX_OBJECTS)?,
+            packs: reading.open_table(PACKS)?,
+            pack_numbers: reading.open_table(PACK_NUMBERS)?,
+            frames: reading.open_table(FRAMES)?,
+            slices,
+            forgotten: forgotten_packs(&forgotten)?,
+            place_count,
+        };
+        Ok(Self { tables: Guarded::new(tables) })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Tables) -> Result<T, IndexError>) -> Result<T, IndexError> {
+        guarded(|| question(self.tables.get()))
+    }
+
+    /// Ids of all index objects that were added, in order.
+    pub fn index_objects(&self) -> Result<Vec<IndexObjectId>, IndexError> {
+        self.ask(|tables| {
+            tables.index_objects.iter()?.map(|row| Ok(IndexObjectId::new(row?.0.value()))).collect()
+        })
+    }
+
+    /// Where the id with this first half lies. Whoever reads the chunk compares the whole id.
+    pub fn lookup(&self, key: &[u8; 16]) -> Result<Places, IndexError> {
+        self.ask(|tables| tables.lookup(key))
+    }
+
+    /// The pack of this number.
+    pub fn pack(&self, number: PackNumber) -> Result<Option<PackRow>, IndexError> {
+        self.ask(|tables| match tables.packs.get(number.0)? {
+            Some(row) => Ok(Some(StoredPack::decode(&row.value())?.row)),
+            None => Ok(None),
+        })
+    }
+
+    /// The number of this pack.
+    pub fn pack_number(&self, id: &PackId) -> Result<Option<PackNumber>, IndexError> {
+        self.ask(|tables| Ok(tables.pack_numbers.get(id.bytes())?.map(|number| PackNumber(number.value()))))
+    }
+
+    /// A frame of a pack.
+    pub fn frame(&self, pack: PackNumber, frame: u16) -> Result<Option<FrameRow>, IndexError> {
+        self.ask(|tables| match tables.frames.get(pair_key(pack.0, frame))? {
+            Some(row) => Ok(Some(decode_frame(row.value())?)),
+            None => Ok(None),
+        })
+    }
+
+    /// All frames of a pack, in order; none of a pack that is not known.
+    pub fn frames(&self, pack: PackNumber) -> Result<Vec<FrameRow>, IndexError> {
+        self.ask(|tables| {
+            let keys = pair_key(pack.0, 0)..=pair_key(pack.0, u16::MAX);
+            tables.frames.range(keys)?.map(|row| decode_frame(row?.1.value())).collect()
+        })
+    }
+
+    /// Shows every pack, by number.
+    pub fn visit_packs(&self, visit: &mut dyn FnMut(PackNumber, PackRow)) -> Result<(), IndexError> {
+        let mut from = Bound::Unbounded;
+        loop {
+            let batch = self.ask(|tables| {
+                let rows = tables.packs.range((from, Bound::Unbounded))?.take(VISIT_COUNT_MAX);
+                rows.map(|row| {
+                    let (number, row) = row?;
+                    Ok((PackNumber(number.value()), StoredPack::decode(&row.value())?.row))
+                })
+                .collect::<Result<Vec<_>, IndexError>>()
+            })?;
+            match batch.last() {
+                Some((last, _)) => from = Bound::Excluded(last.0),
+                None => return Ok(()),
+            }
+            batch.into_iter().for_each(|(number, row)| visit(number, row));
+        }
+    }
+
+    /// Shows the places of all ids, ordered by id and then by pack number. Memory does not grow with the index.
+    pub fn visit_places(&self, visit: &mut dyn FnMut(&[u8; 16], Place)) -> Result<(), IndexError> {
+        for slice in 0..SLICE_COUNT {
+            let mut entries = self.ask(|tables| Ok(Guarded::new(tables.merged_slice(slice)?)))?;
+            loop {
+                let batch = self.ask(|tables| tables.living_places(entries.get_mut()))?;
+                if batch.is_empty() {
+                    break;
+                }
+                batch.iter().for_each(|(key, place)| visit(key, *place));
+            }
+        }
+        Ok(())
+    }
+
+    /// How much there is.
+    pub fn totals(&self) -> Result<IndexTotals, IndexError> {
+        self.ask(|tables| {
+            Ok(IndexTotals {
+                packs: tables.packs.len()?,
+                frames: tables.frames.len()?,
+                places: tables.place_count,
+            })
+        })
+    }
+}
+
+impl Tables {
+    fn lookup(&self, key: &[u8; 16]) -> Result<Places, IndexError> {
+        let mut places = Places::default();
+        let first_key = PlaceEntry::first_key(key);
+        let slice = self.slices.get(usize::from(slice_of(key))).map(Vec::as_slice);
+        for run in slice.unwrap_or_default() {
+            if run.filter.as_ref().is_some_and(|filter| !filter.may_contain(key)) {
+                continue;
+            }
+            let mut cursor = run.table.lower_bound(Bound::Included(first_key))?;
+            while let Some((stored_key, value)) = cursor.next()? {
+                let entry = PlaceEntry { key: stored_key.value(), value: value.value() };
+                if entry.prefix() != *key {
+                    break;
+                }
+                let place = entry.place()?;
+                if self.lives(place.pack) {
+                    places.push(place);
+                }
+            }
+        }
+        places.sort();
+        Ok(places)
+    }
+
+    /// Whether the pack is not forgotten.
+    fn lives(&self, pack: PackNumber) -> bool {
+        self.forgotten.binary_search(&pack.0).is_err()
+    }
+
+    fn merged_slice(&self, slice: u8) -> Result<MergedEntries<'static>, IndexError> {
+        let mut merged = MergedEntries::new();
+        for run in self.slices.get(usize::from(slice)).into_iter().flatten() {
+            merged.push_range(run.table.range::<[u8; PLACE_KEY_LEN]>(..)?)?;
+        }
+        Ok(merged)
+    }
+
+    /// The next places of packs that are not forgotten; none at the end.
+    fn living_places(&self, entries: &mut MergedEntries<'_>) -> Result<Vec<([u8; 16], Place)>, IndexError> {
+        let mut batch = Vec::with_capacity(VISIT_COUNT_MAX);
+        while batch.len() < VISIT_COUNT_MAX
+            && let Some(entry) = entries.next()
+        {
+            let entry = entry?;
+            let place = entry.place()?;
+            if self.lives(place.pack) {
+                batch.push((entry.prefix(), place));
+            }
+        }
+        Ok(batch)
+    }
+}

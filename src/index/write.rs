@@ -1,0 +1,191 @@
+//! What changes the index: adding and removing index objects, one transaction each.
+
+use std::ops::Bound;
+
+use redb::{Database, ReadableTable, WriteTransaction};
+
+use crate::id::IndexObjectId;
+use crate::limits::{BASE_COUNT_MAX, FRAME_BYTES_MAX, PACK_FRAME_COUNT_MAX};
+
+use super::error::IndexError;
+use super::merge::{TINY_RUN_COUNT_MAX, runs_of};
+use super::rows::{PlaceEntry, StoredPack, encode_frame, pair_key};
+use super::runs::{all_runs, replace_runs, slice_of};
+use super::{
+    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_NEXT_PACK, NewPack, NewPlace, PACK_NUMBERS, PACKS,
+    PackNumber, Place, RUNS,
+};
+
+/// Begins a transaction that is durable when its commit returns, and after a crash needs no reading of the whole
+/// file to be opened again.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, IndexError> {
+    let mut writing = database.begin_write()?;
+    writing.set_two_phase_commit(true);
+    writing.set_quick_repair(true);
+    Ok(writing)
+}
+
+/// Takes the next of a series of numbers kept in `meta`.
+pub(super) fn next_number(writing: &WriteTransaction, name: &str) -> Result<u32, IndexError> {
+    let mut meta = writing.open_table(META)?;
+    let number = match meta.get(name)? {
+        Some(bytes) => {
+            bytes.value().try_into().map(u32::from_le_bytes).map_err(|_| IndexError::damaged(name))?
+        }
+        None => 0,
+    };
+    let next = number.checked_add(1).ok_or(IndexError::Stale)?;
+    meta.insert(name, next.to_le_bytes().as_slice())?;
+    Ok(number)
+}
+
+pub(super) fn add_index_object(
+    database: &Database,
+    id: IndexObjectId,
+    packs: Vec<NewPack>,
+) -> Result<(), IndexError> {
+    packs.iter().try_for_each(validate)?;
+    let writing = begin(database)?;
+    if writing.open_table(INDEX_OBJECTS)?.get(id.bytes())?.is_some() {
+        writing.abort()?;
+        return Ok(());
+    }
+    let mut numbers = Vec::with_capacity(4 * packs.len());
+    let mut entries = Vec::with_capacity(packs.iter().map(|pack| pack.places.len()).sum());
+    for pack in packs {
+        let number = match describe_known_pack(&writing, &pack)? {
+            Some(number) => number,
+            None => add_pack(&writing, pack, &mut entries)?,
+        };
+        numbers.extend_from_slice(&number.0.to_le_bytes());
+    }
+    writing.open_table(INDEX_OBJECTS)?.insert(id.bytes(), numbers.as_slice())?;
+    add_entries(&writing, entries)?;
+    writing.commit()?;
+    Ok(())
+}
+
+/// Checks what the rows cannot hold.
+fn validate(pack: &NewPack) -> Result<(), IndexError> {
+    let rule =
+        |holds: bool, rule: &'static str| if holds { Ok(()) } else { Err(IndexError::Invalid { rule }) };
+    rule(pack.frames.len() <= PACK_FRAME_COUNT_MAX, "a pack has too many frames")?;
+    rule(pack.frames.iter().all(|frame| frame.bases.len() <= BASE_COUNT_MAX), "a frame has too many bases")?;
+    for place in &pack.places {
+        rule(usize::from(place.frame) < pack.frames.len(), "a chunk lies in a frame that is not there")?;
+        let end = u64::from(place.start) + u64::from(place.len);
+        rule(end <= FRAME_BYTES_MAX as u64, "a chunk reaches beyond the largest frame")?;
+        // The start has 24 bits. Only an empty chunk at the very end could need more.
+        rule(place.start < FRAME_BYTES_MAX as u32, "a chunk begins behind the largest frame")?;
+    }
+    Ok(())
+}
+
+/// The number of a pack that is in the index, now described once more.
+fn describe_known_pack(writing: &WriteTransaction, pack: &NewPack) -> Result<Option<PackNumber>, IndexError> {
+    let number = match writing.open_table(PACK_NUMBERS)?.get(pack.row.id.bytes())? {
+        Some(number) => number.value(),
+        None => return Ok(None),
+    };
+    let mut packs = writing.open_table(PACKS)?;
+    let mut stored = stored_pack(&packs, number)?;
+    stored.described += 1;
+    packs.insert(number, stored.encode())?;
+    Ok(Some(PackNumber(number)))
+}
+
+fn stored_pack(
+    packs: &impl ReadableTable<u32, [u8; super::rows::PACK_ROW_LEN]>,
+    number: u32,
+) -> Result<StoredPack, IndexError> {
+    let row = packs.get(number)?.ok_or_else(|| IndexError::damaged("a pack with a number has no row"))?;
+    StoredPack::decode(&row.value())
+}
+
+/// Gives a new pack its number, stores its frames, and collects its places.
+fn add_pack(
+    writing: &WriteTransaction,
+    pack: NewPack,
+    entries: &mut Vec<PlaceEntry>,
+) -> Result<PackNumber, IndexError> {
+    let number = PackNumber(next_number(writing, META_NEXT_PACK)?);
+    let mut own: Vec<_> = pack
+        .places
+        .iter()
+        .map(|place| {
+            let NewPlace { key, frame, start, len } = *place;
+            PlaceEntry::new(&key, Place { pack: number, frame, start, len })
+        })
+        .collect();
+    own.sort_unstable();
+    own.dedup_by_key(|entry| entry.key);
+    let place_count =
+        u32::try_from(own.len()).map_err(|_| IndexError::Invalid { rule: "too many chunks" })?;
+    entries.append(&mut own);
+    writing.open_table(PACK_NUMBERS)?.insert(pack.row.id.bytes(), number.0)?;
+    let stored = StoredPack { row: pack.row, described: 1, place_count };
+    writing.open_table(PACKS)?.insert(number.0, stored.encode())?;
+    add_frames(writing, number, &pack.frames)?;
+    Ok(number)
+}
+
+/// Appends the frames of a new pack: its number is the highest, so they belong at the end of the table.
+fn add_frames(writing: &WriteTransaction, pack: PackNumber, frames: &[FrameRow]) -> Result<(), IndexError> {
+    let mut table = writing.open_table(FRAMES)?;
+    let mut cursor = table.upper_bound_mut(Bound::<[u8; 6]>::Unbounded)?;
+    let mut bytes = Vec::new();
+    for (part, frame) in (0..=u16::MAX).zip(frames) {
+        encode_frame(frame, &mut bytes);
+        cursor.insert_before(pair_key(pack.0, part), bytes.as_slice())?;
+    }
+    cursor.close()?;
+    Ok(())
+}
+
+/// Writes the new places as one run for each slice, together with the tiny runs that are there.
+fn add_entries(writing: &WriteTransaction, mut entries: Vec<PlaceEntry>) -> Result<(), IndexError> {
+    // Stable, because it makes use of the packs being in order already.
+    entries.sort();
+    let runs = all_runs(&writing.open_table(RUNS)?)?;
+    for fresh in entries.chunk_by(|a, b| slice_of(&a.key) == slice_of(&b.key)) {
+        let slice = fresh.first().map_or(0, |entry| slice_of(&entry.key));
+        let mut tiny = runs_of(&runs, slice);
+        tiny.retain(|(_, row)| row.count <= TINY_RUN_COUNT_MAX);
+        replace_runs(writing, slice, &tiny, fresh)?;
+    }
+    Ok(())
+}
+
+pub(super) fn remove_index_objects(database: &Database, ids: &[IndexObjectId]) -> Result<(), IndexError> {
+    let writing = begin(database)?;
+    for id in ids {
+        let numbers = match writing.open_table(INDEX_OBJECTS)?.remove(id.bytes())? {
+            Some(numbers) => numbers.value().to_vec(),
+            None => continue,
+        };
+        for number in numbers.as_chunks().0 {
+            release_pack(&writing, u32::from_le_bytes(*number))?;
+        }
+    }
+    writing.commit()?;
+    Ok(())
+}
+
+/// One index object less describes the pack; the last one takes it along.
+fn release_pack(writing: &WriteTransaction, number: u32) -> Result<(), IndexError> {
+    let mut packs = writing.open_table(PACKS)?;
+    let mut stored = stored_pack(&packs, number)?;
+    stored.described = stored.described.saturating_sub(1);
+    if stored.described > 0 {
+        packs.insert(number, stored.encode())?;
+        return Ok(());
+    }
+    packs.remove(number)?;
+    writing.open_table(PACK_NUMBERS)?.remove(stored.row.id.bytes())?;
+    let frames = pair_key(number, 0)..=pair_key(number, u16::MAX);
+    writing.open_table(FRAMES)?.retain_in(frames, |_, _| false)?;
+    if stored.place_count > 0 {
+        writing.open_table(FORGOTTEN)?.insert(number, stored.place_count)?;
+    }
+    Ok(())
+}
