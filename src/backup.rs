@@ -195,7 +195,9 @@ pub fn run(
             if !outcome.lacks_content {
                 return Ok(outcome);
             }
-            observer.note("something that earlier snapshots hold is missing in the storage; reading all files again");
+            observer.note(
+                "something that earlier snapshots hold is missing in the storage; reading all files again",
+            );
             scan::run(run, false)
         })
     })
@@ -226,7 +228,10 @@ fn attempt(
     observer.phase("reading what is stored");
     let (view, absent) = resume::view(repo, lease.as_ref(), observer)?;
     for pack in &absent {
-        observer.note(&format!("pack {} is missing or short; what it held is stored again where it is met", pack.id));
+        observer.note(&format!(
+            "pack {} is missing or short; what it held is stored again where it is met",
+            pack.id
+        ));
     }
     let view = Arc::new(view);
     let snapshots = repo.snapshots()?;
@@ -275,12 +280,13 @@ fn abandon(writer: ChunkWriter, error: BackupError) -> BackupError {
     match (writer.failure(), error) {
         (Some(failure), BackupError::Repo(RepoError::Ended)) => failure.into(),
         (Some(_), error) => error,
-        (None, error @ (BackupError::Interrupted | BackupError::Stream { .. } | BackupError::Command { .. })) => {
-            match writer.finish() {
-                Ok(_) => error,
-                Err(failure) => failure.into(),
-            }
-        }
+        (
+            None,
+            error @ (BackupError::Interrupted | BackupError::Stream { .. } | BackupError::Command { .. }),
+        ) => match writer.finish() {
+            Ok(_) => error,
+            Err(failure) => failure.into(),
+        },
         (None, error) => error,
     }
 }

@@ -17,14 +17,17 @@ pub struct Problem {
 
 /// For reports: a list of `{"path": ..., "message": ...}`. A path that is not UTF-8 is
 /// `{"bytes": "<base64>", "text": "<lossy>"}`.
-pub fn serialize_problems<S: serde::Serializer>(problems: &[Problem], to: S) -> Result<S::Ok, S::Error> {
+pub fn serialize_problems<'a, S: serde::Serializer>(
+    problems: &'a [Problem],
+    to: S,
+) -> Result<S::Ok, S::Error> {
     #[derive(serde::Serialize)]
     struct Shown<'a> {
         path: crate::units::PathText<'a>,
         message: &'a str,
     }
-    let shown = |problem: &'_ Problem| Shown { path: crate::units::PathText(&problem.path), message: &problem.message };
-    to.collect_seq(problems.iter().map(shown))
+    let path = |problem: &'a Problem| crate::units::PathText(&problem.path);
+    to.collect_seq(problems.iter().map(|problem| Shown { path: path(problem), message: &problem.message }))
 }
 
 /// Counters of a running operation. They only grow, but for the totals, which may be corrected.

@@ -47,12 +47,14 @@
 //! The copies of a chunk in several packs are simply several rows with the same prefix. A forgotten pack leaves its
 //! rows behind: views pass over them, merging drops them, and everything is merged when they are a quarter of all.
 
+mod cache_folder;
 mod error;
 mod filter;
 mod merge;
 mod rows;
 mod runs;
 mod view;
+mod witness;
 mod write;
 
 #[cfg(test)]
@@ -64,8 +66,10 @@ use std::sync::{Arc, Mutex};
 
 use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableHandle};
 
+pub use cache_folder::CacheFolder;
 pub use error::IndexError;
 pub use view::{IndexTotals, IndexView, Places};
+pub use witness::{Observed, SeriesMark, WitnessError};
 
 use crate::id::{ContentId, IndexObjectId, PackId, RepositoryId};
 use error::{Guarded, guarded};
@@ -83,6 +87,8 @@ const META_SCHEMA: &str = "schema";
 const META_REPOSITORY: &str = "repository";
 const META_NEXT_PACK: &str = "next pack";
 const META_NEXT_RUN: &str = "next run";
+/// Present once any frame with bases was added.
+const META_HAS_BASES: &str = "has bases";
 const INDEX_OBJECTS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("index_objects");
 const PACKS: TableDefinition<'_, u32, [u8; rows::PACK_ROW_LEN]> = TableDefinition::new("packs");
 const PACK_NUMBERS: TableDefinition<'_, [u8; 32], u32> = TableDefinition::new("pack_numbers");

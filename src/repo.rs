@@ -26,17 +26,17 @@ mod tree_writer;
 mod view;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 pub use chunk_reader::{ChunkReader, Located};
 pub use chunk_writer::{ChunkWriter, FrameWriter, WriteTotals, WriterOptions};
 pub use error::{DamageReason, RepoError};
 pub use index_sync::PackListing;
 pub use lease::Lease;
+pub use series::series_of;
 pub use settings::InitOptions;
 pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector};
-pub use series::series_of;
 pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
 pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
 pub use view::View;
@@ -48,7 +48,7 @@ use crate::format::repository_config::RepositoryConfig;
 use crate::id::{RepositoryId, SnapshotId};
 use crate::index::{CacheFolder, Index};
 use crate::repo::keys::Keys;
-use crate::storage::{Created, ObjectName, Storage, StorageError};
+use crate::storage::{Created, ObjectName, Storage};
 
 /// Who uses a repository: written into leases and snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,14 +84,18 @@ pub struct Repo {
     keys: Arc<Keys>,
     unlock_key: crate::crypto::Secret<32>,
     cache: OnceLock<CacheFolder>,
-    index: OnceLock<Arc<Index>>,
+    index: Mutex<Option<Arc<Index>>>,
 }
 
 impl Repo {
     /// Creates a repository in an empty place.
     ///
     /// The settings are written last: a place without them is no repository.
-    pub fn init(around: Surroundings, options: &InitOptions, secret: &UnlockSecret) -> Result<Self, RepoError> {
+    pub fn init(
+        around: Surroundings,
+        options: &InitOptions,
+        secret: &UnlockSecret,
+    ) -> Result<Self, RepoError> {
         settings::init(around, options, secret)
     }
 
@@ -220,9 +224,7 @@ fn create_resolved(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Re
         },
         Err(error) => match storage.get(name) {
             Ok(stored) if stored == bytes => Ok(Created::Created),
-            Ok(_) | Err(StorageError::Missing { .. } | StorageError::Short { .. } | StorageError::Failed { .. }) => {
-                Err(error.into())
-            }
+            Ok(_) | Err(_) => Err(error.into()),
         },
     }
 }

@@ -53,7 +53,8 @@ fn orphans(view: &View, listing: &PackListing) -> Result<Vec<PackName>, RepoErro
     view.index().visit_packs(&mut |_, row| {
         described.insert((row.kind, row.id));
     })?;
-    let mut orphans: Vec<_> = listing.packs.keys().filter(|pack| !described.contains(pack)).copied().collect();
+    let mut orphans: Vec<_> =
+        listing.packs.keys().filter(|pack| !described.contains(pack)).copied().collect();
     orphans.sort_unstable();
     Ok(orphans)
 }

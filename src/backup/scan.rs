@@ -261,7 +261,8 @@ impl<'a> Scanner<'a> {
         self.meet_owner(entry);
         let progress = self.run.observer.progress();
         let files = listing.entries.iter().filter(|found| found.entry.kind != EntryKind::Directory);
-        let (count, bytes) = files.fold((0, 0), |(count, bytes), found| (count + 1, bytes + found.entry.size));
+        let (count, bytes) =
+            files.fold((0, 0), |(count, bytes), found| (count + 1, bytes + found.entry.size));
         Progress::add(&progress.files_total, count);
         Progress::add(&progress.bytes_total, bytes);
         Items::Listed(folder, listing.entries.into_iter())
@@ -333,7 +334,9 @@ impl<'a> Scanner<'a> {
     fn close(&mut self, open: &mut Vec<OpenFolder<'_>>) -> Result<(), BackupError> {
         let Some(mut folder) = open.pop() else { return Ok(()) };
         let unchanged = match (&folder.kept_back, folder.parent.node_if_all_met()) {
-            (Some(kept_back), Some(id)) if kept_back.len() < crate::limits::NODE_ENTRY_COUNT_MAX / 2 => Some(id),
+            (Some(kept_back), Some(id)) if kept_back.len() < crate::limits::NODE_ENTRY_COUNT_MAX / 2 => {
+                Some(id)
+            }
             _ => None,
         };
         if let (Some(id), Some(before)) = (unchanged, folder.before.take())

@@ -7,7 +7,9 @@ use crate::backup::scan::{self, Scanner};
 use crate::backup::step::{FileOutcome, FilePart, Step};
 use crate::backup::top::chain;
 use crate::backup::work::{data_stretches, finish_entry, holes, open_problem, take_over};
-use crate::backup::{BackupError, BackupOptions, BackupReport, Outcome, Run, attempt, owner_names, retry_when_fenced};
+use crate::backup::{
+    BackupError, BackupOptions, BackupReport, Outcome, Run, attempt, owner_names, retry_when_fenced,
+};
 use crate::chunker::Chunker;
 use crate::event::{Observer, Problem, Progress};
 use crate::format::tree::{Content, Entry, EntryKind, SparseMap};
@@ -38,7 +40,8 @@ impl PartCutter {
         let capacity = PART_BYTES + chunker.sizes().max();
         self.buffer.reserve(capacity.saturating_sub(self.buffer.len()));
         while !self.is_at_end && self.buffer.len() < capacity {
-            self.is_at_end = read(&mut self.buffer, capacity - self.buffer.len())? == 0;
+            let wanted = capacity - self.buffer.len();
+            self.is_at_end = read(&mut self.buffer, wanted)? == 0;
         }
         let mut chunk_lens = Vec::new();
         let mut cut = 0;
@@ -96,7 +99,19 @@ impl<'a> LargeFile<'a> {
         let map = holes(&file, &opened, found.allocated_bytes);
         let stretches = data_stretches(opened.size, &map).into_iter();
         let cutter = PartCutter::new();
-        Ok(Self { folder, file, opened, entry, was_there, map, stretches, left: 0, cutter, bytes_read: 0, problem })
+        Ok(Self {
+            folder,
+            file,
+            opened,
+            entry,
+            was_there,
+            map,
+            stretches,
+            left: 0,
+            cutter,
+            bytes_read: 0,
+            problem,
+        })
     }
 
     /// The next part. What cannot be read ends the file early.
@@ -197,7 +212,13 @@ fn store(run: &Run<'_>, name: &str, source: &mut dyn StreamSource) -> Result<Out
         scanner.send(Step::LargeOpen)?;
         entry.size = send_stream(run, scanner, name, source)?;
         let bytes_read = entry.size;
-        let outcome = FileOutcome { entry: Some(entry), chunks: Vec::new(), problem: None, was_there: false, bytes_read };
+        let outcome = FileOutcome {
+            entry: Some(entry),
+            chunks: Vec::new(),
+            problem: None,
+            was_there: false,
+            bytes_read,
+        };
         scanner.send(Step::LargeClose(Box::new(outcome)))
     })?;
     let mut counts = counts;
@@ -220,9 +241,7 @@ fn send_stream(
             return Err(BackupError::Interrupted);
         }
         let reader = source.reader();
-        let part = cutter.next(scanner.chunker(), |buffer, max| {
-            reader.take(max as u64).read_to_end(buffer)
-        });
+        let part = cutter.next(scanner.chunker(), |buffer, max| reader.take(max as u64).read_to_end(buffer));
         let broken = |error| BackupError::Stream { name: name.to_owned(), source: error };
         let Some(part) = part.map_err(broken)? else { break };
         bytes += part.bytes.len() as u64;

@@ -97,7 +97,10 @@ fn insert(top: &mut Top, path: &[u8], root: Arc<Root>, found: Found) {
         let Top::Above(above) = place else { return };
         let is_last = depth + 1 == parts.len();
         place = above.below.entry(Bytes::from(*part)).or_insert_with(|| {
-            Top::Above(Above { entry: if is_last { None } else { folder_entry(&prefix) }, below: BTreeMap::new() })
+            Top::Above(Above {
+                entry: if is_last { None } else { folder_entry(&prefix) },
+                below: BTreeMap::new(),
+            })
         });
     }
     *place = Top::Source(root, found);

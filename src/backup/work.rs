@@ -56,7 +56,8 @@ impl<'a> Worker<'a> {
             match task {
                 Task::Files(files, sender) => {
                     self.frames.begin();
-                    let outcomes = files.into_iter().map(|file| self.store(file)).collect::<Result<_, _>>()?;
+                    let outcomes =
+                        files.into_iter().map(|file| self.store(file)).collect::<Result<_, _>>()?;
                     self.frames.finish()?;
                     let _ = sender.send(outcomes);
                 }
@@ -122,7 +123,13 @@ impl<'a> Worker<'a> {
             Err(error) => {
                 let problem = self.problem(&folder, &name, open_problem(&error));
                 let problem = Some(problem);
-                return Ok(FileOutcome { entry: None, chunks: Vec::new(), problem, was_there, bytes_read: 0 });
+                return Ok(FileOutcome {
+                    entry: None,
+                    chunks: Vec::new(),
+                    problem,
+                    was_there,
+                    bytes_read: 0,
+                });
             }
         };
         let ReadFile { chunks, bytes_read, problem } = read;
@@ -152,7 +159,10 @@ impl<'a> Worker<'a> {
         match read_data(file, opened.size, &map, &mut buffer) {
             Err(error) => problem = Some(format!("it could not be read to its end: {error}")),
             Ok(()) => {
-                if file.stamp().is_ok_and(|now| now != Stamp { allocated_bytes: now.allocated_bytes, ..opened }) {
+                if file
+                    .stamp()
+                    .is_ok_and(|now| now != Stamp { allocated_bytes: now.allocated_bytes, ..opened })
+                {
                     problem = Some("it changed while it was being read".to_owned());
                 }
             }

@@ -2,28 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::compress::Codec;
+
 use crate::id::ContentId;
 use crate::limits;
 use crate::wire::{Validate, WireError, ensure};
-
-/// How the stored bytes of a frame become its plain bytes. The numbers are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[repr(u8)]
-pub enum Codec {
-    /// They are the plain bytes.
-    Stored = 0,
-    /// One zstd frame.
-    Zstd = 1,
-    /// One zstd frame with the bases of the frame as its prefix.
-    ZstdPrefix = 2,
-}
-
-impl Codec {
-    /// The codec with this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Stored, Self::Zstd, Self::ZstdPrefix].into_iter().find(|codec| *codec as u8 == number)
-    }
-}
 
 /// What a run of bytes in a frame is. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

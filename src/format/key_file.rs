@@ -43,10 +43,13 @@ pub fn decode(text: &[u8]) -> Result<Zeroizing<[u8; 32]>, FormatError> {
         text.chars().filter(|c| !c.is_whitespace() && *c != '-').map(|c| c.to_ascii_lowercase()).collect(),
     );
     let title: String = TITLE.split(' ').collect();
-    let rest = squeezed.strip_prefix(&title).ok_or_else(|| invalid("its first line is not \"kluis key 1\""))?;
-    let (secret_text, check_text) = rest.split_once(CHECK).ok_or_else(|| invalid("its last line is missing"))?;
+    let rest =
+        squeezed.strip_prefix(&title).ok_or_else(|| invalid("its first line is not \"kluis key 1\""))?;
+    let (secret_text, check_text) =
+        rest.split_once(CHECK).ok_or_else(|| invalid("its last line is missing"))?;
     let mut secret = Zeroizing::new([0; 32]);
-    parse_hex(secret_text, secret.as_mut()).ok_or_else(|| invalid("it does not hold 64 hexadecimal digits"))?;
+    parse_hex(secret_text, secret.as_mut())
+        .ok_or_else(|| invalid("it does not hold 64 hexadecimal digits"))?;
     let mut check = [0; 4];
     parse_hex(check_text, &mut check).ok_or_else(|| invalid("its checksum is incomplete"))?;
     if check != checksum(&secret) {
@@ -76,7 +79,8 @@ fn parse_hex(text: &str, into: &mut [u8]) -> Option<()> {
         return None;
     }
     for (byte, pair) in into.iter_mut().zip(digits.chunks_exact(2)) {
-        let text = std::str::from_utf8(pair).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let text =
+            std::str::from_utf8(pair).ok().filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
         *byte = u8::from_str_radix(text, 16).ok()?;
     }
     Some(())

@@ -86,6 +86,13 @@ pub fn encode(payload: &[u8], into: &mut Vec<u8>) {
     }
 }
 
+/// Appends the parity of a payload to the payload itself.
+pub fn append(payload: &mut Vec<u8>) {
+    let mut parity = Vec::new();
+    encode(payload, &mut parity);
+    payload.extend_from_slice(&parity);
+}
+
 /// The parity shards, one after the other.
 fn parity_shards(payload: &[u8], shape: &Geometry) -> Vec<u8> {
     let shard_len = shape.shard_len as usize;

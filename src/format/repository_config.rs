@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chunker::{ChunkSizes, ChunkSizesError};
 use crate::format::FormatError;
 use crate::limits;
 
@@ -68,6 +69,13 @@ pub struct PackConfig {
     pub padding: bool,
 }
 
+impl ChunkerConfig {
+    /// The sizes for the chunker, if it can cut to them.
+    pub fn sizes(&self) -> Result<ChunkSizes, ChunkSizesError> {
+        ChunkSizes::new(self.bytes_min as usize, self.bytes_average as usize, self.bytes_max as usize)
+    }
+}
+
 impl RepositoryConfig {
     /// Writes the settings as text whose tag is `tag_of` the same text with 64 zeros in the place of the tag.
     pub fn encode(&self, tag_of: impl Fn(&[u8]) -> [u8; 32]) -> Result<String, FormatError> {
@@ -93,9 +101,7 @@ impl RepositoryConfig {
             return Err(invalid("it requires a feature that this program does not know"));
         }
         let chunker = config.chunker;
-        let sizes_ascend =
-            chunker.bytes_min <= chunker.bytes_average && chunker.bytes_average <= chunker.bytes_max;
-        if chunker.method != 1 || !sizes_ascend || chunker.bytes_max as usize > limits::FRAME_BYTES_MAX {
+        if chunker.method != 1 || chunker.sizes().is_err() {
             return Err(invalid("its chunker is unknown"));
         }
         let packs = config.packs;

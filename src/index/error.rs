@@ -40,7 +40,8 @@ pub enum IndexError {
 }
 
 impl IndexError {
-    pub(super) fn damaged(what: &str) -> Self {
+    /// Damage that `what` gave away.
+    pub fn damaged(what: &str) -> Self {
         Self::Damaged { source: what.into() }
     }
 }

@@ -15,8 +15,8 @@ use super::rows::{
 };
 use super::runs::{MergedEntries, RunTable, all_runs, forgotten_packs, read_filter, run_name, slice_of};
 use super::{
-    FILTERS, FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, PACK_NUMBERS, PACKS, PackNumber, PackRow, Place,
-    RUNS, SLICE_COUNT,
+    FILTERS, FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, PACK_NUMBERS, PACKS,
+    PackNumber, PackRow, Place, RUNS, SLICE_COUNT,
 };
 
 /// Rows that are read before any of them is shown to a visitor.
@@ -93,6 +93,7 @@ struct Tables {
     slices: Vec<Vec<Run>>,
     forgotten: Vec<u32>,
     place_count: u64,
+    has_bases: bool,
 }
 
 struct Run {
@@ -142,8 +143,14 @@ impl IndexView {
             slices,
             forgotten: forgotten_packs(&forgotten)?,
             place_count,
+            has_bases: reading.open_table(META)?.get(META_HAS_BASES)?.is_some(),
         };
         Ok(Self { tables: Guarded::new(tables) })
+    }
+
+    /// Whether any frame has, or ever had, bases. Without any a copy never depends on another.
+    pub fn has_bases(&self) -> bool {
+        self.tables.get().has_bases
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Tables) -> Result<T, IndexError>) -> Result<T, IndexError> {

@@ -12,8 +12,8 @@ use super::merge::{TINY_RUN_COUNT_MAX, runs_of};
 use super::rows::{PlaceEntry, StoredPack, encode_frame, pair_key};
 use super::runs::{all_runs, replace_runs, slice_of};
 use super::{
-    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_NEXT_PACK, NewPack, NewPlace, PACK_NUMBERS, PACKS,
-    PackNumber, Place, RUNS,
+    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, META_NEXT_PACK, NewPack, NewPlace,
+    PACK_NUMBERS, PACKS, PackNumber, Place, RUNS,
 };
 
 /// Begins a transaction that is durable when its commit returns, and after a crash needs no reading of the whole
@@ -51,6 +51,9 @@ pub(super) fn add_index_object(
         return Ok(());
     }
     let mut numbers = Vec::with_capacity(4 * packs.len());
+    if packs.iter().flat_map(|pack| &pack.frames).any(|frame| !frame.bases.is_empty()) {
+        writing.open_table(META)?.insert(META_HAS_BASES, [1].as_slice())?;
+    }
     let mut entries = Vec::with_capacity(packs.iter().map(|pack| pack.places.len()).sum());
     for pack in packs {
         let number = match describe_known_pack(&writing, &pack)? {

@@ -163,7 +163,8 @@ impl ChunkReader {
         let len = sealed_end(last).saturating_sub(start);
         let Scratch { opener, read } = scratch;
         read.clear();
-        if self.repo.storage().get_range(&pack.name, ByteRange { start, len }, read).is_err() && run.len() > 1 {
+        if self.repo.storage().get_range(&pack.name, ByteRange { start, len }, read).is_err() && run.len() > 1
+        {
             // Part of the stretch cannot be read: each frame on its own.
             for single in run.chunks(1) {
                 self.read_run(pack, single, scratch, visit);

@@ -274,7 +274,7 @@ impl FrameWriter<'_> {
         self.stored.clear();
         let codec = self.compressor.compress(plain, &mut self.stored);
         let stored_len = self.stored.len() as u32;
-        let frame = FrameEntry { codec: codec.into(), depth: 0, stored_len, bases: Vec::new(), chunks };
+        let frame = FrameEntry { codec, depth: 0, stored_len, bases: Vec::new(), chunks };
         self.writer.append(self.kind, frame, &self.stored)
     }
 

@@ -31,11 +31,19 @@ pub struct PackListing {
 impl Repo {
     /// The local index, opened, or made anew when it is missing, stale or damaged.
     pub(crate) fn index(&self) -> Result<Arc<Index>, RepoError> {
-        if let Some(index) = self.index.get() {
-            return Ok(Arc::clone(index));
-        }
-        let index = Arc::new(self.cache_folder()?.open_index()?);
-        Ok(Arc::clone(self.index.get_or_init(|| index)))
+        let mut open = self.index.lock().expect("no holder of this lock panics");
+        let index = match open.take() {
+            Some(index) => index,
+            None => Arc::new(self.cache_folder()?.open_index()?),
+        };
+        *open = Some(Arc::clone(&index));
+        Ok(index)
+    }
+
+    /// Closes the local index and deletes it; the next one who asks builds it again. Nobody may hold a view of it.
+    fn discard_index(&self) -> Result<(), RepoError> {
+        drop(self.index.lock().expect("no holder of this lock panics").take());
+        Ok(self.cache_folder()?.delete_index()?)
     }
 
     /// Brings the index up to date: reads index objects that are new, drops those that are gone.
@@ -49,7 +57,7 @@ impl Repo {
                     if rebuilds < REBUILD_COUNT_MAX =>
                 {
                     rebuilds += 1;
-                    self.index()?.clear()?;
+                    self.discard_index()?;
                 }
                 outcome => return outcome,
             }

@@ -55,7 +55,8 @@ impl Lease {
             hold: Mutex::new(None),
         };
         inner.state(0)?;
-        *inner.hold.lock().expect("no holder of this lock panics") = repo.storage().hold(&names::lease(&id, 0))?;
+        *inner.hold.lock().expect("no holder of this lock panics") =
+            repo.storage().hold(&names::lease(&id, 0))?;
         let settle = Duration::from_secs(repo.config.settle_seconds);
         if !settle.is_zero() {
             std::thread::sleep(settle);
@@ -209,7 +210,9 @@ impl Repo {
                 }
             }
         })?;
-        let Some((number, name)) = plans.into_iter().max_by_key(|(number, _)| *number) else { return Ok(None) };
+        let Some((number, name)) = plans.into_iter().max_by_key(|(number, _)| *number) else {
+            return Ok(None);
+        };
         if !done.contains(&number) {
             return Err(RepoError::PruneUnderWay { number });
         }

@@ -6,11 +6,11 @@ use crate::compress::Expander;
 use crate::crypto::{ObjectKeys, SealingKey};
 use crate::format::container::{HEADER_LEN, Header, ObjectKind, TAG_LEN, Wrap};
 use crate::format::frame::{Codec, ContentKind, FrameEntry, additional_data};
+use crate::format::index_object::IndexedPack;
 use crate::format::pack::{DIRECTORY_POSITION, PackDirectory, PackTail, TAIL_LEN_SEALED, TAIL_POSITION};
 use crate::hash::{IdKeys, payload_id};
 use crate::id::{ContentId, PackId, RepositoryId};
 use crate::index::PackKind;
-use crate::format::index_object::IndexedPack;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::keys::Keys;
 use crate::repo::sealing::{self, SaltSource};
@@ -273,7 +273,7 @@ impl FrameOpener {
         key.open_to(frame.position, frame.additional_data, frame.sealed, &mut self.stored)?;
         let plain_len = frame.plain_len as usize;
         let expanded =
-            self.expander.expand(frame.codec.into(), &self.stored, frame.prefix, plain_len, &mut self.plain);
+            self.expander.expand(frame.codec, &self.stored, frame.prefix, plain_len, &mut self.plain);
         expanded.map_err(|_| DamageReason::Expand)?;
         Ok(&self.plain)
     }

@@ -23,10 +23,10 @@ use crate::hash::payload_id;
 use crate::id::{IndexObjectId, SnapshotId};
 use crate::index::PackKind;
 use crate::limits;
+use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::WriterOptions;
 use crate::repo::claims::Claims;
 use crate::repo::error::RepoError;
-use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::index_sync::new_packs;
 use crate::repo::pack_sealing::{self, PackBody, SealedPack};
 use crate::repo::sealing::SaltSource;
@@ -223,8 +223,7 @@ impl Shared {
     fn verify(&self, kind: PackKind, payload: &[u8]) -> Result<(), RepoError> {
         let reader = ChunkReader::new(Arc::clone(&self.repo), self.claims.view());
         let prefix_of = |frame: &FrameEntry| reader.prefix_of(&frame.bases, frame.depth);
-        let verified =
-            pack_sealing::verify_pack(&self.repo.keys, self.repo.id, kind, payload, &prefix_of);
+        let verified = pack_sealing::verify_pack(&self.repo.keys, self.repo.id, kind, payload, &prefix_of);
         let (_, damages) = verified.map_err(RepoError::NotVerified)?;
         match damages.into_iter().next() {
             None => Ok(()),

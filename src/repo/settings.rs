@@ -1,7 +1,7 @@
 //! Making and opening a repository: README, settings, slots, keyring (docs/format.md, "Settings", "Keyring").
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use crate::chunker::ChunkSizes;
 use crate::crypto::{self, KdfParams, Secret, keyed_tag};
@@ -93,11 +93,8 @@ fn create_once(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Result
 }
 
 fn new_keyring() -> Result<KeyringFields, RepoError> {
-    let generation = GenerationFields {
-        number: 1,
-        content_root: crypto::random()?,
-        catalogue_root: crypto::random()?,
-    };
+    let generation =
+        GenerationFields { number: 1, content_root: crypto::random()?, catalogue_root: crypto::random()? };
     Ok(KeyringFields { version: 1, number: 1, master: crypto::random()?, generations: vec![generation] })
 }
 
@@ -157,14 +154,16 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     let (keyring, keyring_number) = open_keyring(&*storage, id, &unlock_key)?;
     let keys = Keys::new(&keyring);
     let text = String::from_utf8(text).map_err(|_| damaged(DamageReason::Tag))?;
-    let tag: String =
-        keyed_tag(&keys.config, &config.tagged_text(&text)).iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag: String = keyed_tag(&keys.config, &config.tagged_text(&text))
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     if tag != config.tag || config.number != config_number {
         return Err(damaged(DamageReason::Tag));
     }
     let fingerprint = keys.fingerprint;
     let keys = Arc::new(keys);
-    let (cache, index) = (OnceLock::new(), OnceLock::new());
+    let (cache, index) = (OnceLock::new(), Mutex::new(None));
     let repo = Repo { around, id, config, keys, unlock_key, cache, index };
     let observed = Observed { config_number, keyring_number, ..Observed::new(id, fingerprint) };
     repo.witness(&observed)?;

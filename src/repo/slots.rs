@@ -27,7 +27,11 @@ impl UnlockSecret {
     }
 
     /// Sealing key and commitment for a slot of `kind`, or `None` for a slot of the other kind.
-    fn keys_for(&self, kind: &SlotKind, salt: &[u8; 32]) -> Result<Option<(Secret<32>, [u8; 32])>, RepoError> {
+    fn keys_for(
+        &self,
+        kind: &SlotKind,
+        salt: &[u8; 32],
+    ) -> Result<Option<(Secret<32>, [u8; 32])>, RepoError> {
         let keys = match (self, kind) {
             (Self::Passphrase(text), SlotKind::Passphrase { memory_kib, passes, lanes }) => {
                 crypto::stretch(text, salt, KdfParams::new(*memory_kib, *passes, *lanes)?)?

@@ -51,7 +51,8 @@ impl SnapshotSelector {
     pub fn parse(text: &[u8]) -> Self {
         let at = text.iter().position(|byte| *byte == b':');
         let (snapshot, path) = at.and_then(|at| text.split_at_checked(at)).unwrap_or((text, b""));
-        let components = |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let components =
+            |path: &[u8]| path.split(|byte| *byte == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
         let path = path.strip_prefix(b":").map(|path| {
             let parts = components(path).into_iter();
             parts.filter(|part| !part.is_empty() && part != b".").collect()
@@ -70,7 +71,13 @@ impl SnapshotList {
                 None => return Err(none()),
                 Some(number) => number.parse::<usize>().map_err(|_| none())?,
             };
-            return self.snapshots.iter().rev().filter(|snapshot| filter.fits(snapshot)).nth(back).ok_or_else(none);
+            return self
+                .snapshots
+                .iter()
+                .rev()
+                .filter(|snapshot| filter.fits(snapshot))
+                .nth(back)
+                .ok_or_else(none);
         }
         let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let prefix = selector.to_ascii_lowercase();
@@ -91,7 +98,10 @@ impl SnapshotList {
 
     /// The newest snapshot of a series.
     pub fn newest_of(&self, series: crate::id::SeriesId) -> Option<&Snapshot> {
-        self.snapshots.iter().filter(|snapshot| snapshot.series == series).max_by_key(|snapshot| snapshot.sequence)
+        self.snapshots
+            .iter()
+            .filter(|snapshot| snapshot.series == series)
+            .max_by_key(|snapshot| snapshot.sequence)
     }
 }
 
@@ -123,8 +133,10 @@ impl Repo {
     fn witness_snapshots(&self, list: &SnapshotList) -> Result<(), RepoError> {
         let mut observed = Observed::new(self.id, self.keys.fingerprint);
         for snapshot in &list.snapshots {
-            let SeriesMark { sequence, .. } =
-                *observed.series.entry(snapshot.series).or_insert(SeriesMark { sequence: 0, id: snapshot.id });
+            let SeriesMark { sequence, .. } = *observed
+                .series
+                .entry(snapshot.series)
+                .or_insert(SeriesMark { sequence: 0, id: snapshot.id });
             if snapshot.sequence > sequence {
                 let mark = SeriesMark { sequence: snapshot.sequence, id: snapshot.id };
                 observed.series.insert(snapshot.series, mark);

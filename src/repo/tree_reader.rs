@@ -28,7 +28,12 @@ impl TreeReader {
 
     /// The entries of a folder, by ascending name.
     pub fn directory(&self, id: NodeId) -> DirectoryEntries<'_> {
-        DirectoryEntries { reader: self, open: vec![vec![id].into_iter()], leaf: Vec::new().into_iter(), last: None }
+        DirectoryEntries {
+            reader: self,
+            open: vec![vec![id].into_iter()],
+            leaf: Vec::new().into_iter(),
+            last: None,
+        }
     }
 
     /// The chunks of a file, in order. Anything but a file has none.
@@ -213,7 +218,9 @@ impl ChunkList<'_> {
             };
             match self.reader.read_list_node(id)? {
                 Node::ListLeaf(leaf) => self.leaf = leaf.chunks.into_iter(),
-                Node::ListBranch(ListBranch { children }) if self.open.len() < limits::NODE_LEVEL_COUNT_MAX => {
+                Node::ListBranch(ListBranch { children })
+                    if self.open.len() < limits::NODE_LEVEL_COUNT_MAX =>
+                {
                     let children: Vec<_> = children.into_iter().map(|part| part.id).collect();
                     self.open.push(children.into_iter());
                 }

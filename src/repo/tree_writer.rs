@@ -109,7 +109,12 @@ impl DirectoryWriter {
         self.add_part(0, part, writer)
     }
 
-    fn add_part(&mut self, level: usize, part: DirectoryPart, writer: &mut TreeWriter<'_>) -> Result<(), RepoError> {
+    fn add_part(
+        &mut self,
+        level: usize,
+        part: DirectoryPart,
+        writer: &mut TreeWriter<'_>,
+    ) -> Result<(), RepoError> {
         let mut part = part;
         for level in level..limits::NODE_LEVEL_COUNT_MAX {
             if self.levels.len() <= level {
@@ -194,7 +199,12 @@ impl ListWriter {
         self.add_part(0, ListPart { id, len }, writer)
     }
 
-    fn add_part(&mut self, level: usize, part: ListPart, writer: &mut TreeWriter<'_>) -> Result<(), RepoError> {
+    fn add_part(
+        &mut self,
+        level: usize,
+        part: ListPart,
+        writer: &mut TreeWriter<'_>,
+    ) -> Result<(), RepoError> {
         let mut part = part;
         for level in level..limits::NODE_LEVEL_COUNT_MAX {
             if self.levels.len() <= level {

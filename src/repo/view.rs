@@ -69,11 +69,7 @@ impl View {
     }
 
     /// The view with `own` packs, which this run has stored, added to what is present; `index` knows them.
-    pub fn extended(
-        &self,
-        index: IndexView,
-        own: impl Iterator<Item = PackId>,
-    ) -> Result<Self, RepoError> {
+    pub fn extended(&self, index: IndexView, own: impl Iterator<Item = PackId>) -> Result<Self, RepoError> {
         let presence = match &self.presence {
             Presence::Described => Presence::Described,
             Presence::Listed(before) => {
@@ -105,7 +101,7 @@ impl View {
     /// The present copy of least depth, for reading.
     pub fn find(&self, key: &[u8; 16]) -> Result<Option<Place>, RepoError> {
         let places = self.index.lookup(key)?;
-        let mut present = places.iter().copied().filter(|place| self.is_present(place.pack));
+        let mut present = places.iter().filter(|place| self.is_present(place.pack));
         let Some(first) = present.next() else { return Ok(None) };
         let mut best = (None, first);
         for place in present {
