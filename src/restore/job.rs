@@ -33,6 +33,8 @@ pub(super) struct FileState {
     pub(super) file: Option<Arc<TargetFile>>,
     /// Whether it was made, or opened for mending, before.
     pub(super) was_opened: bool,
+    /// Whether anything of its content was changed.
+    pub(super) was_written: bool,
     pub(super) current: Option<Current>,
     /// What is damaged in the repository.
     pub(super) damage: Option<String>,

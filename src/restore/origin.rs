@@ -80,7 +80,8 @@ impl Origin for TreeReader {
         frames: &[u16],
         visit: &mut dyn FnMut(u16, Result<&[u8], OriginError>),
     ) -> Result<(), OriginError> {
-        let mut visit = |frame, bytes: Result<&[u8], RepoError>| visit(frame, bytes.map_err(OriginError::from));
+        let mut visit =
+            |frame, bytes: Result<&[u8], RepoError>| visit(frame, bytes.map_err(OriginError::from));
         Ok(self.chunk_reader().read_frames(PackNumber(pack), frames, &mut visit)?)
     }
 

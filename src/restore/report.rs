@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Serialize, Serializer};
 
-use crate::event::Problem;
+use crate::event::{Problem, serialize_problems};
 
 /// What a restore did, or with `dry_run` would have done.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -33,12 +32,12 @@ pub struct RestoreReport {
     /// How many problems there were; the first of them are in `problems`.
     pub problem_count: u64,
     /// What could not be restored as it should; at most 10,000.
-    #[serde(serialize_with = "problem_list")]
+    #[serde(serialize_with = "serialize_problems")]
     pub problems: Vec<Problem>,
     /// How many files are damaged in the repository; the first of them are in `damaged`.
     pub damaged_count: u64,
     /// Files that lack a part because the repository is damaged; at most 100,000.
-    #[serde(serialize_with = "problem_list")]
+    #[serde(serialize_with = "serialize_problems")]
     pub damaged: Vec<Problem>,
     /// How long it took.
     #[serde(rename = "duration_seconds", serialize_with = "seconds")]
@@ -62,23 +61,6 @@ impl RestoreReport {
             self.damaged.push(problem);
         }
     }
-}
-
-struct Shown<'p>(&'p Problem);
-
-impl Serialize for Shown<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut shown = to.serialize_struct("Problem", 2)?;
-        shown.serialize_field("path", &self.0.path.to_string_lossy())?;
-        shown.serialize_field("message", &self.0.message)?;
-        shown.end()
-    }
-}
-
-fn problem_list<S: Serializer>(problems: &[Problem], to: S) -> Result<S::Ok, S::Error> {
-    let mut list = to.serialize_seq(Some(problems.len()))?;
-    problems.iter().try_for_each(|problem| list.serialize_element(&Shown(problem)))?;
-    list.end()
 }
 
 fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {

@@ -230,6 +230,7 @@ fn a_second_restore_finds_everything_right() {
     let always = RestoreOptions { overwrite: Overwrite::Always, ..options() };
     let report = restore(&fake, root, dir.path(), &always);
     assert_eq!((report.bytes_written, report.bytes_unchanged), (0, 50 * 2500));
+    assert_eq!((report.files_restored, report.files_unchanged), (0, 50));
     assert!(fake.frames_read.lock().unwrap().is_empty());
 }
 

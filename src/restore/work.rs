@@ -90,6 +90,7 @@ impl<'r> Worker<'r> {
             state = job.state();
             state.damage = state.damage.take().or(outcome.damage);
             state.failure = state.failure.take().or(outcome.failure);
+            state.was_written |= outcome.was_written;
         }
         if job.pieces_are_done(count) {
             self.finish(job, &mut state, file);
@@ -123,6 +124,7 @@ impl<'r> Worker<'r> {
                 break;
             }
             written += bytes.len() as u64;
+            state.was_written = true;
         }
         self.shared.bytes_written.fetch_add(written, Ordering::Relaxed);
         self.shared.count_bytes(written);
@@ -185,6 +187,7 @@ impl<'r> Worker<'r> {
             Start::Fresh => {
                 let (file, current) = folder.create_file(job.name(), &job.wanted(true), is_alone)?;
                 state.current = Some(current);
+                state.was_written = true;
                 Ok(file)
             }
             Start::Mend => {
@@ -195,6 +198,7 @@ impl<'r> Worker<'r> {
                 }
                 // Writing takes away set-user-id bits, so the mode is not relied upon.
                 state.current = Some(Current { mode: None, ..existing.current() });
+                state.was_written |= existing.size != job.entry.size;
                 if existing.size > job.entry.size {
                     file.set_len(job.entry.size)?;
                 }
@@ -235,6 +239,7 @@ impl<'r> Worker<'r> {
         match (state.failure.take(), state.damage.take()) {
             (Some(message), _) => self.shared.problem(job.path(), message),
             (None, Some(message)) => self.shared.damaged(job.path(), message),
+            (None, None) if !state.was_written => self.shared.report().files_unchanged += 1,
             (None, None) => {
                 self.shared.files_restored.fetch_add(1, Ordering::Relaxed);
             }
