@@ -64,12 +64,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use redb::{Builder, Database, ReadableDatabase, TableDefinition, TableHandle};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableHandle};
 
-pub use cache_folder::CacheFolder;
+pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
 pub use error::IndexError;
 pub use view::{IndexTotals, IndexView, Places};
-pub use witness::{Observed, SeriesMark, WitnessError};
+pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};
 
 use crate::id::{ContentId, IndexObjectId, PackId, RepositoryId};
 use error::{Guarded, guarded};
@@ -229,8 +229,16 @@ impl Index {
         repository: RepositoryId,
         options: IndexOptions,
     ) -> Result<Self, IndexError> {
+        Self::open_from(repository, options, |builder| builder.create(path))
+    }
+
+    fn open_from(
+        repository: RepositoryId,
+        options: IndexOptions,
+        create: impl FnOnce(&Builder) -> Result<Database, DatabaseError>,
+    ) -> Result<Self, IndexError> {
         guarded(|| {
-            let database = Builder::new().set_cache_size(options.cache_bytes_max).create(path)?;
+            let database = create(Builder::new().set_cache_size(options.cache_bytes_max))?;
             let index = Self { database: Guarded::new(database), options, filters: Mutex::default() };
             index.prepare(repository)?;
             Ok(index)

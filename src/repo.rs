@@ -26,7 +26,7 @@ mod tree_writer;
 mod view;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 pub use chunk_reader::{ChunkReader, Located};
 pub use chunk_writer::{ChunkWriter, FrameWriter, WriteTotals, WriterOptions};
@@ -83,7 +83,7 @@ pub struct Repo {
     config: RepositoryConfig,
     keys: Arc<Keys>,
     unlock_key: crate::crypto::Secret<32>,
-    cache: OnceLock<CacheFolder>,
+    cache: CacheFolder,
     index: Mutex<Option<Arc<Index>>>,
 }
 
@@ -142,16 +142,6 @@ impl Repo {
     /// The id of a chunk with these bytes.
     pub fn chunk_id(&self, bytes: &[u8]) -> crate::id::ChunkId {
         self.keys.ids.chunk(bytes)
-    }
-
-    /// The folder of its local index.
-    pub fn cache_folder(&self) -> Result<&CacheFolder, RepoError> {
-        if self.cache.get().is_none() {
-            let folder = CacheFolder::open(&self.around.cache, self.id)?;
-            // Another thread may have been faster; its folder is as good.
-            let _ = self.cache.set(folder);
-        }
-        Ok(self.cache.get().expect("it was just set"))
     }
 
     /// Seals and stores an object that holds one message, with its parity and, for small control objects, its copy.

@@ -110,7 +110,8 @@ pub fn pipeline(
         drop(task_queue);
         let mut scanner = Scanner::new(run, &chunker, tasks, steps, batches);
         let mut scanned = scan(&mut scanner).and_then(|()| scanner.flush_all());
-        let Scanner { counts, owners, problems, .. } = scanner;
+        // This closes the queues, so that the others end too.
+        let (counts, owners, problems) = scanner.into_findings();
         for worker in workers {
             let worked = worker.join().unwrap_or(Err(RepoError::Ended));
             scanned = first_cause(scanned, worked.map_err(BackupError::from));
@@ -203,6 +204,10 @@ impl<'a> Scanner<'a> {
             owners: BTreeSet::new(),
             problems: Vec::new(),
         }
+    }
+
+    fn into_findings(self) -> (Counts, BTreeSet<(bool, u32)>, Vec<Problem>) {
+        (self.counts, self.owners, self.problems)
     }
 
     fn scan_top(&mut self, walk: &Walk, top: Top, parent_root: Option<NodeId>) -> Result<(), BackupError> {

@@ -49,8 +49,8 @@ impl Expander {
 
     /// Appends the plaintext of `stored`, exactly `plain_len` bytes, to `into`. After an error `into` is as it was.
     ///
-    /// `prefix` is the plaintext of the bases, and empty unless the codec is [`Codec::ZstdPrefix`]. Nothing is
-    /// allocated beyond `plain_len`, which must keep its limit.
+    /// `prefix` is the plaintext of the bases, and empty unless the codec is [`Codec::ZstdPrefix`]. What is allocated
+    /// depends on `plain_len`, which must keep its limit, and never on what the stored bytes say.
     pub fn expand(
         &mut self,
         codec: Codec,
@@ -94,7 +94,7 @@ fn expand_with(
         return Err(ExpandError::Malformed);
     }
     let start = into.len();
-    into.reserve_exact(plain_len);
+    into.reserve(plain_len);
     let mut cursor = Cursor::new(std::mem::take(into));
     cursor.set_position(start as u64);
     let outcome = context.decompress(&mut cursor, stored);

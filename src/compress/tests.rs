@@ -1,3 +1,5 @@
+//! Proof that frames expand to what was compressed, and that nothing else is believed.
+
 use proptest::prelude::*;
 use zstd::zstd_safe::FrameFormat;
 

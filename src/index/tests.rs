@@ -7,6 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod crash;
+mod damage;
+
 /// A key that looks like half of a keyed hash.
 pub(super) fn random_key(seed: u64) -> [u8; 16] {
     *blake3::hash(&seed.to_le_bytes()).as_bytes().first_chunk().unwrap()
@@ -67,7 +70,7 @@ fn pack(id: u64, kind: PackKind, seeds: &[u64]) -> NewPack {
 }
 
 /// What an index should hold, kept in the plainest way.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     objects: BTreeMap<IndexObjectId, Vec<PackId>>,
     packs: BTreeMap<PackId, NewPack>,
@@ -187,4 +190,72 @@ proptest! {
             assert_same(&index.view().unwrap(), &model);
         }
     }
+}
+
+#[test]
+fn a_view_does_not_see_what_happens_after_it() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    let mut model = Model::default();
+    model.add(object_id(1), &[model_pack(5)]);
+    index.add_index_object(object_id(1), vec![model_pack(5)]).unwrap();
+    let view = index.view().unwrap();
+    index.add_index_object(object_id(2), vec![model_pack(6), model_pack(8)]).unwrap();
+    index.remove_index_objects(&[object_id(1)]).unwrap();
+    assert_same(&view, &model);
+}
+
+#[test]
+fn an_index_is_open_once() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    assert!(matches!(Index::open(&fixture.path, REPOSITORY), Err(IndexError::Locked)));
+    drop(index);
+    open(&fixture.path);
+}
+
+#[test]
+fn without_memory_for_filters_the_answers_are_the_same() {
+    let fixture = fixture();
+    let options = IndexOptions { filter_bytes_max: 0, ..IndexOptions::default() };
+    let index = Index::open_with(&fixture.path, REPOSITORY, options).unwrap();
+    let mut model = Model::default();
+    for object in 0..5 {
+        let packs = vec![model_pack(u64::from(object)), model_pack(7)];
+        model.add(object_id(object), &packs);
+        index.add_index_object(object_id(object), packs).unwrap();
+    }
+    assert_same(&index.view().unwrap(), &model);
+}
+
+#[test]
+fn all_copies_of_a_chunk_are_found_by_pack_number() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    for object in 0..9u8 {
+        let packs = vec![pack(u64::from(object), PackKind::Data, &[1, u64::from(object) + 10])];
+        index.add_index_object(object_id(object), packs).unwrap();
+    }
+    let view = index.view().unwrap();
+    let places = view.lookup(&random_key(1)).unwrap();
+    assert_eq!(places.iter().map(|place| place.pack.0).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
+    assert_eq!((places.len(), places.first().unwrap().pack), (9, PackNumber(0)));
+    assert!(view.lookup(&random_key(2)).unwrap().is_empty());
+}
+
+#[test]
+fn what_breaks_a_limit_is_refused_and_changes_nothing() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    let good = model_pack(5);
+    let mut bad = vec![good.clone(), good.clone(), good.clone(), good];
+    bad[0].places[0].frame = bad[0].frames.len() as u16;
+    bad[1].places[0].len = crate::limits::FRAME_BYTES_MAX as u32 + 1;
+    bad[2].places[0].start = u32::MAX;
+    bad[3].frames[0].bases = vec![ContentId::new([0; 32]); crate::limits::BASE_COUNT_MAX + 1];
+    for pack in bad {
+        let added = index.add_index_object(object_id(1), vec![model_pack(8), pack]);
+        assert!(matches!(added, Err(IndexError::Invalid { .. })));
+    }
+    assert_same(&index.view().unwrap(), &Model::default());
 }

@@ -3,7 +3,7 @@
 use crate::crypto::{KdfError, OpenError, RandomError};
 use crate::format::FormatError;
 use crate::id::{ContentId, PackId, RepositoryId, SnapshotId};
-use crate::index::IndexError;
+use crate::index::{CacheFolderError, IndexError};
 use crate::storage::StorageError;
 
 /// Why the repository could not do what was asked.
@@ -16,6 +16,9 @@ pub enum RepoError {
     /// The local index failed.
     #[error("the local index does not work")]
     Index(#[from] IndexError),
+    /// The cache folder cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheFolderError),
     /// No randomness.
     #[error("the operating system gives no random bytes")]
     Random(#[from] RandomError),

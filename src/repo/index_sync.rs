@@ -10,7 +10,9 @@ use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::PackDirectory;
 use crate::format::parity;
 use crate::id::{IndexObjectId, PackId};
-use crate::index::{FrameRow, Index, IndexError, IndexView, NewPack, NewPlace, PackKind, PackRow};
+use crate::index::{
+    FrameRow, Index, IndexError, IndexOptions, IndexView, NewPack, NewPlace, PackKind, PackRow,
+};
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::view::{PackSet, Presence, View};
 use crate::repo::{Repo, names, sealing};
@@ -34,7 +36,7 @@ impl Repo {
         let mut open = self.index.lock().expect("no holder of this lock panics");
         let index = match open.take() {
             Some(index) => index,
-            None => Arc::new(self.cache_folder()?.open_index()?),
+            None => Arc::new(self.cache.open_index(self.id, IndexOptions::default())?.index),
         };
         *open = Some(Arc::clone(&index));
         Ok(index)
@@ -43,7 +45,7 @@ impl Repo {
     /// Closes the local index and deletes it; the next one who asks builds it again. Nobody may hold a view of it.
     fn discard_index(&self) -> Result<(), RepoError> {
         drop(self.index.lock().expect("no holder of this lock panics").take());
-        Ok(self.cache_folder()?.delete_index()?)
+        Ok(self.cache.delete_index(self.id)?)
     }
 
     /// Brings the index up to date: reads index objects that are new, drops those that are gone.

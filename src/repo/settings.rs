@@ -1,15 +1,15 @@
 //! Making and opening a repository: README, settings, slots, keyring (docs/format.md, "Settings", "Keyring").
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use crate::chunker::ChunkSizes;
 use crate::crypto::{self, KdfParams, Secret, keyed_tag};
 use crate::format::keyring::{GenerationFields, KeyringFields};
 use crate::format::repository_config::{ChunkerConfig, PackConfig, RepositoryConfig};
 use crate::format::{FormatError, parity};
-use crate::id::RepositoryId;
-use crate::index::Observed;
+use crate::id::{RepositoryId, SeriesId};
+use crate::index::{CacheFolder, CacheFolderError, Observed, SeriesMark, Witness, WitnessError};
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::keys::Keys;
 use crate::repo::slots::{self, NewSlot, UnlockSecret};
@@ -161,11 +161,11 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     if tag != config.tag || config.number != config_number {
         return Err(damaged(DamageReason::Tag));
     }
-    let fingerprint = keys.fingerprint;
     let keys = Arc::new(keys);
-    let (cache, index) = (OnceLock::new(), Mutex::new(None));
-    let repo = Repo { around, id, config, keys, unlock_key, cache, index };
-    let observed = Observed { config_number, keyring_number, ..Observed::new(id, fingerprint) };
+    let cache = CacheFolder::open(&around.cache)?;
+    let repo = Repo { around, id, config, keys, unlock_key, cache, index: Mutex::new(None) };
+    let observed =
+        Observed { config: Some(config_number), keyring: Some(keyring_number), ..repo.nothing_observed() };
     repo.witness(&observed)?;
     Ok(repo)
 }
@@ -188,6 +188,32 @@ fn open_keyring(
 impl Repo {
     /// Compares what was seen of the repository with what this computer saw before, and remembers it.
     pub(crate) fn witness(&self, observed: &Observed) -> Result<(), RepoError> {
-        self.cache_folder()?.check_and_raise(observed)?.map_err(RepoError::Replaced)
+        let path = self.cache.witness_path(self.id)?;
+        match Witness::ask(&path, observed) {
+            Ok(_) => Ok(()),
+            Err(WitnessError::Failed { path, source }) => Err(CacheFolderError { path, source }.into()),
+            Err(error) => Err(RepoError::Replaced(error)),
+        }
+    }
+
+    /// An observation of this repository in which nothing was looked at yet.
+    pub(crate) fn nothing_observed(&self) -> Observed {
+        Observed {
+            repository: self.id,
+            key_fingerprint: self.keys.fingerprint,
+            config: None,
+            keyring: None,
+            prune: None,
+            forget_count: None,
+            series: None,
+        }
+    }
+
+    /// Remembers the newest snapshot of a series.
+    pub(crate) fn witness_commit(&self, series: SeriesId, mark: SeriesMark) -> Result<(), RepoError> {
+        let path = self.cache.witness_path(self.id)?;
+        let mut witness = Witness::ask(&path, &self.nothing_observed()).map_err(RepoError::Replaced)?;
+        witness.series.insert(series, mark);
+        witness.save(&path).map_err(RepoError::Replaced)
     }
 }

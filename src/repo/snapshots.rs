@@ -1,12 +1,17 @@
 //! Snapshots: list, select, commit (docs/format.md, "Snapshots").
 
+use std::collections::BTreeMap;
+
 use crate::format::container::{Header, ObjectKind};
 use crate::format::snapshot::{Snapshot, Tombstone};
 use crate::id::SnapshotId;
-use crate::index::{Observed, SeriesMark};
+use crate::index::{Observed, SeriesMark, WitnessError};
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::{Repo, names, sealing};
 use crate::storage::Created;
+
+/// A listing that contradicts what this computer saw before is made again so often.
+const LISTING_COUNT_MAX: u32 = 3;
 
 /// All snapshots that can be read, oldest first.
 #[derive(Debug, Default)]
@@ -109,6 +114,23 @@ impl Repo {
     /// Reads all snapshots, and compares them with what this computer saw before: a series whose newest snapshots
     /// are gone without a record is an error, because somebody hid them.
     pub fn snapshots(&self) -> Result<SnapshotList, RepoError> {
+        let mut tries = 0;
+        loop {
+            let list = self.list_snapshots()?;
+            // What cannot be read may well be what seems to be missing.
+            let seen = if list.damaged.is_empty() { self.witness_snapshots(&list) } else { Ok(()) };
+            tries += 1;
+            match seen {
+                Ok(()) => return Ok(list),
+                // Another process may have committed, and told the witness, after the listing was made.
+                Err(RepoError::Replaced(WitnessError::SeriesWentBack { .. }))
+                    if tries < LISTING_COUNT_MAX => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn list_snapshots(&self) -> Result<SnapshotList, RepoError> {
         let mut ids = Vec::new();
         self.storage().list(names::SNAPSHOT, &mut |listed| {
             ids.extend(listed.name.leaf().parse::<SnapshotId>());
@@ -124,25 +146,16 @@ impl Repo {
         }
         list.snapshots.sort_by_key(|snapshot| (snapshot.started_at, snapshot.id));
         list.damaged.sort();
-        if list.damaged.is_empty() {
-            self.witness_snapshots(&list)?;
-        }
         Ok(list)
     }
 
     fn witness_snapshots(&self, list: &SnapshotList) -> Result<(), RepoError> {
-        let mut observed = Observed::new(self.id, self.keys.fingerprint);
+        let mut series = BTreeMap::<_, SeriesMark>::new();
         for snapshot in &list.snapshots {
-            let SeriesMark { sequence, .. } = *observed
-                .series
-                .entry(snapshot.series)
-                .or_insert(SeriesMark { sequence: 0, id: snapshot.id });
-            if snapshot.sequence > sequence {
-                let mark = SeriesMark { sequence: snapshot.sequence, id: snapshot.id };
-                observed.series.insert(snapshot.series, mark);
-            }
+            let mark = SeriesMark { sequence: snapshot.sequence, snapshot: snapshot.id };
+            series.entry(snapshot.series).and_modify(|newest| *newest = mark.max(*newest)).or_insert(mark);
         }
-        self.witness(&observed)
+        self.witness(&Observed { series: Some(series), ..self.nothing_observed() })
     }
 
     /// A snapshot, or `None` for a tombstone in its place.
@@ -176,10 +189,8 @@ impl Repo {
     /// Stores the second copy of a committed snapshot and remembers it on this computer.
     pub fn after_commit(&self, snapshot: &Snapshot) -> Result<(), RepoError> {
         self.create_copy(&names::snapshot(&snapshot.id))?;
-        let mut observed = Observed::new(self.id, self.keys.fingerprint);
-        let mark = SeriesMark { sequence: snapshot.sequence, id: snapshot.id };
-        observed.series.insert(snapshot.series, mark);
-        self.witness(&observed)
+        let mark = SeriesMark { sequence: snapshot.sequence, snapshot: snapshot.id };
+        self.witness_commit(snapshot.series, mark)
     }
 }
 

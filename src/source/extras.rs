@@ -89,33 +89,33 @@ pub(super) fn device_extension(device: u64) -> Vec<u8> {
     encode_number(device)
 }
 
-/// Where extended attributes are asked for.
-pub(super) enum Place<'a> {
+/// What is asked for its extended attributes.
+pub(super) enum Holder<'a> {
     /// An open file or folder.
     Open(BorrowedFd<'a>),
     /// A path whose last part is not followed.
     Path(&'a CStr),
 }
 
-impl Place<'_> {
+impl Holder<'_> {
     fn names(&self, into: &mut [u8]) -> rustix::io::Result<usize> {
         match self {
-            Place::Open(file) => rustix::fs::flistxattr(file, into),
-            Place::Path(path) => rustix::fs::llistxattr(*path, into),
+            Holder::Open(file) => rustix::fs::flistxattr(file, into),
+            Holder::Path(path) => rustix::fs::llistxattr(*path, into),
         }
     }
 
     fn value(&self, name: &CStr, into: &mut [u8]) -> rustix::io::Result<usize> {
         match self {
-            Place::Open(file) => rustix::fs::fgetxattr(file, name, into),
-            Place::Path(path) => rustix::fs::lgetxattr(*path, name, into),
+            Holder::Open(file) => rustix::fs::fgetxattr(file, name, into),
+            Holder::Path(path) => rustix::fs::lgetxattr(*path, name, into),
         }
     }
 }
 
-/// Adds the extended attributes found at `place`, if there are any.
-pub(super) fn add_xattrs(entry: &mut Entry, place: &Place<'_>) -> Result<(), ExtrasError> {
-    let names = match answer(|into| place.names(into)) {
+/// Adds the extended attributes of `holder`, if there are any.
+pub(super) fn add_xattrs(entry: &mut Entry, holder: &Holder<'_>) -> Result<(), ExtrasError> {
+    let names = match answer(|into| holder.names(into)) {
         Ok(names) => names,
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
         Err(error) => return Err(note(entry, ExtrasError::Unreadable { source: error.into() })),
@@ -127,7 +127,7 @@ pub(super) fn add_xattrs(entry: &mut Entry, place: &Place<'_>) -> Result<(), Ext
     let mut xattrs = Vec::new();
     for name in names.split_inclusive(|&byte| byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-        match answer(|into| place.value(name, into)) {
+        match answer(|into| holder.value(name, into)) {
             Ok(value) => xattrs.push(Xattr { name: Bytes::from(name.to_bytes()), value: Bytes::from(value) }),
             // Removed since the names were listed.
             Err(Errno::NODATA) => {}

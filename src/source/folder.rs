@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -167,11 +167,6 @@ impl FolderPath {
     /// Opens it, without following links below the root.
     pub(super) fn open(&self, flags: OFlags) -> io::Result<OwnedFd> {
         open_below(self.root.folder.as_fd(), &self.relative, flags | OFlags::DIRECTORY)
-    }
-
-    /// The descriptor of the root.
-    pub(super) fn root_fd(&self) -> BorrowedFd<'_> {
-        self.root.folder.as_fd()
     }
 
     /// Whether both are the same folder of the same root.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Advice, FileType, OFlags, Statx};
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
 
-use super::extras::{ExtrasError, Place, add_inode_flags, add_xattrs, note};
+use super::extras::{ExtrasError, Holder, add_inode_flags, add_xattrs, note};
 use super::folder::FolderPath;
 use super::listing::timestamp;
 use super::open::{look_at_open, open_entry, retried};
@@ -16,17 +16,18 @@ use super::sparse;
 use crate::clock::Timestamp;
 use crate::format::tree::{Entry, EntryKind, SparseMap};
 
-/// From this size upwards a file is read past the page cache, as far as the kernel can.
+/// From this size upwards a file is not left behind in the page cache.
 const LARGE_FILE_BYTES_MIN: u64 = 1 << 20;
+/// From this size upwards it is looked into at several places to learn whether it is in the page cache.
+const PROBED_FILE_BYTES_MIN: u64 = 16 << 20;
 /// How much is read at once. The piece is zeroed before it is read into, which costs next to nothing as long as it
 /// stays in the processor's cache.
 const PIECE_BYTES: usize = 256 << 10;
 /// How much is asked for where the end of the file is expected.
 const GROWTH_BYTES: u64 = 4 << 10;
-/// How far to read before the kernel is asked to drop the pages behind.
+/// How far to read before the kernel is asked to drop the pages behind. A multiple of the largest unit in which the
+/// kernel caches, because it drops whole units only.
 const DROP_STEP_BYTES: u64 = 8 << 20;
-/// `RWF_DONTCACHE`, Linux 6.14: pages that this read brought into memory leave it again.
-const DONT_CACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// What tells whether a file has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +88,8 @@ impl FolderReader {
             return Err(not_a_file());
         }
         let opened = Stamp::from_statx(&stat);
-        let cache = if opened.size < LARGE_FILE_BYTES_MIN { Cache::Keep } else { Cache::Bypass };
+        let is_dropped = opened.size >= LARGE_FILE_BYTES_MIN && !is_in_use(file.as_fd(), opened.size);
+        let cache = if is_dropped { Cache::DropBehind } else { Cache::Keep };
         Ok(SourceFile { file, opened, offset: 0, cache, dropped_to: 0 })
     }
 
@@ -135,7 +137,7 @@ impl FolderReader {
         let folder = self.folder(folder)?;
         let mut path = format!("/proc/self/fd/{}/", folder.as_raw_fd()).into_bytes();
         path.extend_from_slice(entry.name.as_slice());
-        Ok(add_xattrs(entry, &Place::Path(&CString::new(path)?)))
+        Ok(add_xattrs(entry, &Holder::Path(&CString::new(path)?)))
     }
 
     fn folder(&mut self, folder: &FolderPath) -> io::Result<BorrowedFd<'_>> {
@@ -155,18 +157,38 @@ fn not_a_file() -> io::Error {
 
 fn read_open_extras(open: BorrowedFd<'_>, entry: &mut Entry) -> Result<(), ExtrasError> {
     add_inode_flags(entry, open);
-    add_xattrs(entry, &Place::Open(open))
+    add_xattrs(entry, &Holder::Open(open))
 }
 
 /// How reading treats the page cache.
+///
+/// Linux 6.14 can read without leaving anything there (`RWF_DONTCACHE`), but drops all of the unit that it cached
+/// after any read from it: reading in pieces below 2 MiB then reads everything several times. Dropping behind costs
+/// nothing, if only it spares what others have in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cache {
-    /// As any read: small files are not worth a thought.
+    /// As any read: the file is small, or others have it in use.
     Keep,
-    /// The kernel drops what this read brought in, and nothing that was there before.
-    Bypass,
-    /// Without such a kernel the pages behind are dropped, whoever else may want them.
+    /// What was read is given back.
     DropBehind,
+}
+
+/// Whether a part of the file is in the page cache before we read it. Where this cannot be told it is not.
+fn is_in_use(file: BorrowedFd<'_>, size: u64) -> bool {
+    let probe = |offset| {
+        let mut byte = [0];
+        let read =
+            rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT);
+        matches!(read, Ok(1))
+    };
+    if size < PROBED_FILE_BYTES_MIN {
+        return probe(0);
+    }
+    // The kernel may begin to read what it does not have: a single page, where it expects nothing to follow.
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::Random);
+    let in_use = probe(size / 3) || probe(size / 3 * 2);
+    let _ = rustix::fs::fadvise(file, 0, None, Advice::Normal);
+    in_use
 }
 
 /// A regular file, open for reading.
@@ -217,9 +239,9 @@ impl SourceFile {
             }
         }
         debug_assert_eq!(buffer.len(), start + total);
-        if self.cache == Cache::DropBehind && (total == 0 || self.offset - self.dropped_to >= DROP_STEP_BYTES)
-        {
-            self.drop_behind();
+        let step_end = self.offset - self.offset % DROP_STEP_BYTES;
+        if self.cache == Cache::DropBehind && step_end > self.dropped_to {
+            self.drop_behind(step_end);
         }
         Ok(total)
     }
@@ -227,7 +249,7 @@ impl SourceFile {
     /// Continues at `offset`, counted from the start of the file.
     pub fn seek_to(&mut self, offset: u64) {
         self.offset = offset;
-        self.dropped_to = self.dropped_to.max(offset);
+        self.dropped_to = offset - offset % DROP_STEP_BYTES;
     }
 
     /// The holes of the first `size` bytes. Does not move the place where reading goes on.
@@ -253,31 +275,27 @@ impl SourceFile {
         let start = buffer.len();
         buffer.resize(start + wanted, 0);
         let piece = buffer.get_mut(start..).unwrap_or_default();
-        let read = self.read_slice(piece);
+        let read = retried(|| rustix::io::pread(&self.file, &mut *piece, self.offset));
         let len = *read.as_ref().unwrap_or(&0);
         buffer.truncate(start + len);
         self.offset = self.offset.saturating_add(len as u64);
         read
     }
 
-    fn read_slice(&mut self, piece: &mut [u8]) -> rustix::io::Result<usize> {
-        if self.cache == Cache::Bypass {
-            let past_cache = retried(|| {
-                rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(piece)], self.offset, DONT_CACHE)
-            });
-            match past_cache {
-                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => self.cache = Cache::DropBehind,
-                read => return read,
-            }
-        }
-        retried(|| rustix::io::pread(&self.file, &mut *piece, self.offset))
-    }
-
-    fn drop_behind(&mut self) {
-        if let Some(len) = NonZeroU64::new(self.offset.saturating_sub(self.dropped_to)) {
+    /// Gives back the pages up to `end`.
+    fn drop_behind(&mut self, end: u64) {
+        if let Some(len) = NonZeroU64::new(end.saturating_sub(self.dropped_to)) {
             // Only advice: pages that stay do no harm.
             let _ = rustix::fs::fadvise(&self.file, self.dropped_to, Some(len), Advice::DontNeed);
-            self.dropped_to = self.offset;
+            self.dropped_to = end;
+        }
+    }
+}
+
+impl Drop for SourceFile {
+    fn drop(&mut self) {
+        if self.cache == Cache::DropBehind {
+            self.drop_behind(self.offset);
         }
     }
 }

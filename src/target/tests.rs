@@ -1,3 +1,5 @@
+//! Proof that restored files are what they were, and that nothing is written outside the target.
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 

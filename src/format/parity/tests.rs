@@ -1,3 +1,5 @@
+//! Proof that parity finds and mends what it promises, and nothing beyond.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Proof that faults happen where the plan says, and nowhere else.
+
 use super::*;
 use crate::storage::MemoryStorage;
 

@@ -4,16 +4,18 @@
 //! in progress. Between making the file and locking it there is a moment in which somebody else may take it for a
 //! leftover and remove it. The writer then finds its file gone when it wants to give it a name, and writes a new one.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{Advice, AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::folders::Folders;
+use crate::clock::{Clock, SystemClock};
 use crate::storage::Created;
 
 /// The folder of unfinished files. It lies in the repository, so that a link to the final name is possible.
@@ -159,7 +161,7 @@ pub(super) fn remove_leftovers(folders: &Folders, locks_reach_all_hosts: bool) -
         let metadata = file.metadata()?;
         let is_left = metadata.is_file()
             && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-            && (locks_reach_all_hosts || is_old(metadata.modified()?));
+            && (locks_reach_all_hosts || is_old(&metadata));
         if is_left {
             let _ = rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty());
         }
@@ -167,7 +169,8 @@ pub(super) fn remove_leftovers(folders: &Folders, locks_reach_all_hosts: bool) -
     Ok(())
 }
 
-fn is_old(modified: SystemTime) -> bool {
+fn is_old(metadata: &Metadata) -> bool {
     // A wrong clock costs the writer a second attempt, nothing else.
-    SystemTime::now().duration_since(modified).is_ok_and(|age| age >= FOREIGN_AGE_MIN)
+    let age_seconds = SystemClock.now().seconds.saturating_sub(metadata.mtime());
+    u64::try_from(age_seconds).is_ok_and(|age| age >= FOREIGN_AGE_MIN.as_secs())
 }

@@ -1,3 +1,5 @@
+//! Proof of what only a local folder can show: temporary files, locks, damage from outside.
+
 use std::cell::Cell;
 
 use super::*;

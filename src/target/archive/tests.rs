@@ -1,3 +1,5 @@
+//! Archives, read back by their own libraries.
+
 use std::io::{self, Cursor, Read};
 
 use super::*;
