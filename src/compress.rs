@@ -18,6 +18,8 @@ pub use expand::{ExpandError, Expander};
 const LEVEL_FAST: u8 = 1;
 const LEVEL_AUTO: u8 = 3;
 const LEVEL_MAX: u8 = 19;
+/// Window for frames without bases, as a power of two.
+const WINDOW_LOG: u32 = 23;
 /// The smallest window that zstd knows.
 const WINDOW_LOG_MIN: u32 = 10;
 
@@ -185,6 +187,9 @@ fn new_context<'a>(level: u8) -> CCtx<'a> {
     set(&mut context, CParameter::ContentSizeFlag(false));
     set(&mut context, CParameter::ChecksumFlag(false));
     set(&mut context, CParameter::DictIdFlag(false));
+    // A window that covers a usual frame; for shorter ones zstd takes less. On a source tree in frames of 4 MiB: 197.5
+    // instead of 198.6 MB at the same speed.
+    set(&mut context, CParameter::WindowLog(WINDOW_LOG));
     context
 }
 

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 pub use chunk_reader::{ChunkReader, Located};
-pub use chunk_writer::{ChunkWriter, FrameWriter, WriteTotals, WriterOptions};
+pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
 pub use error::{DamageReason, RepoError};
 pub use index_sync::PackListing;
 pub use lease::Lease;

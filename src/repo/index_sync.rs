@@ -187,7 +187,7 @@ fn new_pack(pack: &IndexedPack) -> NewPack {
         offset += PackDirectory::sealed_len(frame);
         let mut start = 0;
         for chunk in &frame.chunks {
-            places.push(NewPlace { key: chunk.id.prefix(), frame: number as u16, start, len: chunk.len });
+            places.push(NewPlace { key: chunk.key, frame: number as u16, start, len: chunk.len });
             start += chunk.len;
         }
     }
