@@ -71,13 +71,9 @@ impl Fixture {
         let list = self.repo.snapshots().unwrap();
         let snapshot = list.select("latest", &SnapshotFilter::default()).unwrap();
         let reader = TreeReader::new(Arc::new(self.repo.chunk_reader().unwrap()));
-        let context = RestoreContext {
-            origin: &reader,
-            owners: &OwnerMap::default(),
-            observer: &Silent::default(),
-        };
-        let options =
-            RestoreOptions { verify: true, delete: true, owner: true, ..RestoreOptions::default() };
+        let context =
+            RestoreContext { origin: &reader, owners: &OwnerMap::default(), observer: &Silent::default() };
+        let options = RestoreOptions { verify: true, delete: true, owner: true, ..RestoreOptions::default() };
         let request = RestoreRequest::Folder(snapshot.root);
         restore::run(&context, &request, &self.target(), &options).unwrap()
     }

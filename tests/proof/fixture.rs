@@ -159,3 +159,7 @@ impl Chance {
         &choices[self.below(choices.len() as u64) as usize]
     }
 }
+
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

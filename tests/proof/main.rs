@@ -4,7 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
 mod fixture;
+mod restored;
 mod tree;
 
 mod crash;
 mod errors;
+mod property;
