@@ -1,6 +1,132 @@
-//! The command line.
+//! The command line: one file per command in `cmd`, and around them what they share.
+//!
+//! - `args`: options of every command, and kinds of values
+//! - `place`, `secrets`: where the repository is and what opens it
+//! - `context`: all of that for a running command
+//! - `progress`, `render`, `exit`: what a person or a script sees while it runs, as its result, and when it fails
+//! - `interrupt`, `harden`: signals, and what the process does to itself at the start
+//!
+//! Results go to standard output, everything else to standard error. Only this module prints.
 
-/// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub mod args;
+pub mod cmd;
+pub mod context;
+pub mod exit;
+mod failures;
+pub mod harden;
+pub mod interrupt;
+pub mod key_file;
+pub mod place;
+pub mod progress;
+pub mod render;
+pub mod repository;
+pub mod secrets;
+pub mod selection;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::cli::args::Globals;
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+
+/// Keeps backups: deduplicated, compressed, encrypted, and provably restorable.
+#[derive(Debug, Parser)]
+#[command(name = "repo", version, max_term_width = 80, arg_required_else_help = true)]
+#[command(disable_help_subcommand = false, propagate_version = false, after_long_help = EXIT_CODES)]
+#[command(after_help = "\
+Begin with a backup; this also makes the repository:
+  repo backup --init ~/Documents
+
+`repo help COMMAND` explains a command with examples.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    #[command(flatten)]
+    globals: Globals,
+}
+
+const EXIT_CODES: &str = "\
+Begin with a backup; this also makes the repository:
+  repo backup --init ~/Documents
+
+`repo help COMMAND` explains a command with examples.
+
+Exit codes:
+  0    done
+  1    failed; nothing half-done is visible
+  2    wrong usage
+  3    incomplete: a snapshot exists, but some of the source could not be read
+  4    damage found
+  10   there is no repository at this place
+  11   cannot go on now: another host must act first
+  12   wrong passphrase or key
+  130  interrupted";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(cmd::init::InitArgs),
+    Backup(Box<cmd::backup::BackupArgs>),
+    Snapshots(cmd::snapshots::SnapshotsArgs),
+    Ls(cmd::ls::LsArgs),
+    Restore(cmd::restore::RestoreArgs),
+    Dump(cmd::dump::DumpArgs),
+    Stats(cmd::stats::StatsArgs),
+    Check(cmd::check::CheckArgs),
+    Key(cmd::key::KeyArgs),
+    Completions(cmd::completions::CompletionsArgs),
+    Manpages(cmd::manpages::ManpagesArgs),
+}
+
+impl Command {
+    fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        match self {
+            Self::Init(args) => cmd::init::run(args, context),
+            Self::Backup(args) => cmd::backup::run(args, context),
+            Self::Snapshots(args) => cmd::snapshots::run(args, context),
+            Self::Ls(args) => cmd::ls::run(args, context),
+            Self::Restore(args) => cmd::restore::run(args, context),
+            Self::Dump(args) => cmd::dump::run(args, context),
+            Self::Stats(args) => cmd::stats::run(args, context),
+            Self::Check(args) => cmd::check::run(args, context),
+            Self::Key(args) => cmd::key::run(args, context),
+            Self::Completions(args) => cmd::completions::run(args, context),
+            Self::Manpages(args) => cmd::manpages::run(args, context),
+        }
+    }
+}
+
+/// The definition of all commands, from which completions and manual pages are made.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the program: reads the command line, does the work, tells a failure. Returns the exit code.
+pub fn main() -> ExitCode {
+    exit::catch_bugs();
+    harden::start();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap sends them to standard output.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    cli.globals.set_color();
+    let context = Context::new(cli.globals);
+    exit::end(cli.command.run(&context))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        definition().debug_assert();
+    }
 }

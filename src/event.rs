@@ -15,6 +15,21 @@ pub struct Problem {
     pub message: String,
 }
 
+/// For reports: a list of `{"path": ..., "message": ...}`. A path that is not UTF-8 is
+/// `{"bytes": "<base64>", "text": "<lossy>"}`.
+pub fn serialize_problems<'a, S: serde::Serializer>(
+    problems: &'a [Problem],
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(serde::Serialize)]
+    struct Shown<'a> {
+        path: crate::units::PathText<'a>,
+        message: &'a str,
+    }
+    let path = |problem: &'a Problem| crate::units::PathText(&problem.path);
+    to.collect_seq(problems.iter().map(|problem| Shown { path: path(problem), message: &problem.message }))
+}
+
 /// Counters of a running operation. They only grow, but for the totals, which may be corrected.
 #[derive(Debug, Default)]
 pub struct Progress {

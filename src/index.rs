@@ -18,7 +18,7 @@
 //!
 //! | Table | Key | Value |
 //! | --- | --- | --- |
-//! | `meta` | name | schema version, repository id, next pack and run number |
+//! | `meta` | name | schema version, repository id, next pack and run number, whether there are bases |
 //! | `index_objects` | index object id | numbers of the packs it describes |
 //! | `packs` | pack number | [`PackRow`], how many index objects describe it, its places |
 //! | `pack_numbers` | pack id | pack number |
@@ -68,7 +68,7 @@ use std::sync::{Arc, Mutex};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableHandle};
 
 pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
-pub use error::IndexError;
+pub use error::{IndexError, expects_panic};
 pub use view::{IndexTotals, IndexView, Places};
 pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};
 
@@ -91,6 +91,8 @@ const META_SCHEMA: &str = "schema";
 const META_REPOSITORY: &str = "repository";
 const META_NEXT_PACK: &str = "next pack";
 const META_NEXT_RUN: &str = "next run";
+/// 1 once any frame with bases was added, 0 before.
+const META_HAS_BASES: &str = "has bases";
 const INDEX_OBJECTS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("index_objects");
 const PACKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("packs");
 const PACK_NUMBERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("pack_numbers");
@@ -333,7 +335,7 @@ impl Index {
             meta.insert(META_SCHEMA, sealed_number(META, META_SCHEMA.as_bytes(), SCHEMA_VERSION).as_slice())?;
             let owner = sealed(META, META_REPOSITORY.as_bytes(), repository.bytes().to_vec());
             meta.insert(META_REPOSITORY, owner.as_slice())?;
-            for name in [META_NEXT_PACK, META_NEXT_RUN] {
+            for name in [META_NEXT_PACK, META_NEXT_RUN, META_HAS_BASES] {
                 meta.insert(name, sealed_number(META, name.as_bytes(), 0).as_slice())?;
             }
             writing.open_table(INDEX_OBJECTS)?;

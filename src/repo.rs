@@ -1,1 +1,213 @@
-//! To be written.
+//! A repository: the one door between plaintext and storage.
+//!
+//! Operations above see chunks, nodes and snapshots and never a sealed byte; the storage below sees names and
+//! sealed bytes and never a plain one. Everything is written in one order: packs, then the index objects that
+//! describe them, then the snapshot. Whoever can see a snapshot can reach everything it names.
+
+mod chunk_reader;
+mod chunk_writer;
+mod claims;
+mod error;
+mod frame_cache;
+mod index_sync;
+mod keys;
+mod lease;
+pub mod names;
+mod pack_sealing;
+mod pack_store;
+mod probe;
+mod sealing;
+mod series;
+mod settings;
+mod slots;
+mod snapshots;
+mod tree_reader;
+mod tree_writer;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+pub use chunk_reader::{ChunkReader, Located};
+pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
+pub use error::{DamageReason, RepoError};
+pub use index_sync::PackListing;
+pub use lease::Lease;
+pub use series::series_of;
+pub use settings::InitOptions;
+pub use slots::{SlotSummary, UnlockSecret};
+pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector};
+pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
+pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
+pub use view::View;
+
+use crate::clock::Clock;
+use crate::format::container::ObjectKind;
+use crate::format::parity;
+use crate::format::repository_config::RepositoryConfig;
+use crate::id::{RepositoryId, SnapshotId};
+use crate::index::{CacheFolder, Index};
+use crate::repo::keys::Keys;
+use crate::storage::{Created, ObjectName, Storage};
+
+/// Who uses a repository: written into leases and snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the computer.
+    pub host: String,
+    /// Name of the user.
+    pub user: String,
+    /// Number of the process.
+    pub process: u32,
+    /// Identifies the run of the operating system.
+    pub boot: String,
+}
+
+/// What is around a repository.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where its objects are.
+    pub storage: Arc<dyn Storage>,
+    /// Where the local index may lie; it is made when missing.
+    pub cache: PathBuf,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who uses it.
+    pub identity: Identity,
+}
+
+/// An unlocked repository. Its methods may be called from several threads.
+pub struct Repo {
+    around: Surroundings,
+    id: RepositoryId,
+    config: RepositoryConfig,
+    keys: Arc<Keys>,
+    unlock_key: crate::crypto::Secret<32>,
+    cache: CacheFolder,
+    index: Mutex<Option<Arc<Index>>>,
+}
+
+impl Repo {
+    /// Creates a repository in an empty place.
+    ///
+    /// The settings are written last: a place without them is no repository.
+    pub fn init(
+        around: Surroundings,
+        options: &InitOptions,
+        secret: &UnlockSecret,
+    ) -> Result<Self, RepoError> {
+        settings::init(around, options, secret)
+    }
+
+    /// Opens and unlocks a repository. Reads nothing but settings, slots and the keyring.
+    pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Self, RepoError> {
+        settings::open(around, secret)
+    }
+
+    /// Whether there is a repository at all.
+    pub fn exists(storage: &dyn Storage) -> Result<bool, RepoError> {
+        settings::newest_number(storage, names::CONFIG).map(|number| number.is_some())
+    }
+
+    /// Its id.
+    pub fn id(&self) -> RepositoryId {
+        self.id
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &RepositoryConfig {
+        &self.config
+    }
+
+    /// Where its objects are.
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.around.storage
+    }
+
+    /// Who uses it.
+    pub fn identity(&self) -> &Identity {
+        &self.around.identity
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.around.clock
+    }
+
+    /// Makes the gear table of its chunker.
+    pub fn chunker_key(&self) -> &crate::crypto::Secret<32> {
+        &self.keys.chunker
+    }
+
+    /// The id of a chunk with these bytes.
+    pub fn chunk_id(&self, bytes: &[u8]) -> crate::id::ChunkId {
+        self.keys.ids.chunk(bytes)
+    }
+
+    /// Seals and stores an object that holds one message, with its parity and, for small control objects, its copy.
+    pub(crate) fn create_sealed(
+        &self,
+        kind: ObjectKind,
+        name: &ObjectName,
+        lease: SnapshotId,
+        plain: &[u8],
+    ) -> Result<Created, RepoError> {
+        let sealed = sealing::seal_object(&self.keys, self.id, kind, Some(name.as_str()), lease, plain)?;
+        self.create_with_parity(name, sealed)
+    }
+
+    fn create_with_parity(&self, name: &ObjectName, mut payload: Vec<u8>) -> Result<Created, RepoError> {
+        if self.config.parity {
+            parity::append(&mut payload);
+        }
+        create_resolved(&*self.around.storage, name, &payload)
+    }
+
+    /// Stores the second copy of a small control object whose first copy is already there.
+    pub(crate) fn create_copy(&self, name: &ObjectName) -> Result<(), RepoError> {
+        if self.config.copies {
+            let bytes = self.around.storage.get(name)?;
+            create_resolved(&*self.around.storage, &names::copy(name), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a control object through `open`; a damaged first copy gives way to the second.
+    pub(crate) fn read_control<T>(
+        &self,
+        name: &ObjectName,
+        open: impl Fn(&[u8]) -> Result<T, DamageReason>,
+    ) -> Result<T, RepoError> {
+        read_control(&*self.around.storage, name, open)
+    }
+}
+
+/// See [`Repo::read_control`]; also for what is read before a repository is unlocked.
+fn read_control<T>(
+    storage: &dyn Storage,
+    name: &ObjectName,
+    open: impl Fn(&[u8]) -> Result<T, DamageReason>,
+) -> Result<T, RepoError> {
+    let damage = match open(&storage.get(name)?) {
+        Ok(value) => return Ok(value),
+        Err(damage) => damage,
+    };
+    // The copy can only stand in for an object that is present, so it can never decide anything.
+    let copy = storage.get(&names::copy(name)).ok().and_then(|bytes| open(&bytes).ok());
+    copy.ok_or_else(|| RepoError::Damaged { name: name.to_string(), source: damage })
+}
+
+/// Creates an object and finds out what a failed create did: the name is read back and compared.
+fn create_resolved(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Result<Created, RepoError> {
+    match storage.create(name, bytes) {
+        Ok(Created::Created) => Ok(Created::Created),
+        Ok(Created::Exists) => match storage.get(name)? == bytes {
+            true => Ok(Created::Created),
+            false => Ok(Created::Exists),
+        },
+        Err(error) => match storage.get(name) {
+            Ok(stored) if stored == bytes => Ok(Created::Created),
+            Ok(_) | Err(_) => Err(error.into()),
+        },
+    }
+}

@@ -18,9 +18,10 @@ mod name;
 
 use std::any::Any;
 use std::io;
+use std::path::PathBuf;
 
-pub use faulty::{Fault, FaultPlan, FaultyStorage};
-pub use local::{LocalStorage, LocalStorageOptions};
+pub use faulty::{Afterwards, Calls, Fault, FaultPlan, FaultyStorage};
+pub use local::{Leftovers, LocalStorage, LocalStorageOptions};
 pub use mapped::MappedObject;
 pub use memory::MemoryStorage;
 pub use name::{NameError, ObjectName};
@@ -116,6 +117,24 @@ pub enum StorageError {
         name: ObjectName,
         /// First byte after the range that was asked for.
         end: u64,
+    },
+    /// There is nothing where the repository should be.
+    #[error("{} does not exist", place.display())]
+    NoPlace {
+        /// Where.
+        place: PathBuf,
+    },
+    /// What stands at the place is not a folder.
+    #[error("{} is not a folder", place.display())]
+    NotAFolder {
+        /// Where.
+        place: PathBuf,
+    },
+    /// A new repository needs a folder of its own.
+    #[error("the folder {} is not empty", place.display())]
+    NotEmpty {
+        /// Where.
+        place: PathBuf,
     },
     /// The storage refused or failed. After a failed create the caller does not know whether the object exists.
     #[error("the storage could not {action} {what}")]

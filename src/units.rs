@@ -99,6 +99,40 @@ impl ByteRange {
     }
 }
 
+/// A path for JSON: a string, or `{"bytes": "<base64>", "text": "<lossy>"}` where it is not UTF-8.
+#[derive(Debug, Clone, Copy)]
+pub struct PathText<'a>(pub &'a std::path::Path);
+
+impl serde::Serialize for PathText<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        if let Some(text) = self.0.to_str() {
+            return to.serialize_str(text);
+        }
+        let bytes = std::os::unix::ffi::OsStrExt::as_bytes(self.0.as_os_str());
+        let mut map = to.serialize_map(Some(2))?;
+        map.serialize_entry("bytes", &base64(bytes))?;
+        map.serialize_entry("text", &self.0.to_string_lossy())?;
+        map.end()
+    }
+}
+
+/// Base64 as in RFC 4648, section 4.
+pub fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let value =
+            group.iter().fold(0u32, |sum, byte| sum << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for digit in 0..4 {
+            let at = (value >> (18 - 6 * digit)) & 63;
+            let shown = DIGITS.get(at as usize).copied().filter(|_| digit <= group.len());
+            text.push(char::from(shown.unwrap_or(b'=')));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,9 +14,10 @@ use super::rows::{RunRow, StoredPack, decode_frame, opened, opened_number, pair_
 use super::runs::{
     MergedEntries, RunSummary, RunTable, all_runs, forgotten_packs, is_complete, run_name, slice_of,
 };
+use super::write::meta_number;
 use super::{
-    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, PACK_NUMBERS, PACKS, PackNumber, PackRow, Place, RUNS,
-    SLICE_COUNT,
+    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, PACK_NUMBERS, PACKS, PackNumber,
+    PackRow, Place, RUNS, SLICE_COUNT,
 };
 
 /// Rows that are read before any of them is shown to a visitor.
@@ -94,6 +95,7 @@ struct Tables {
     /// By number.
     forgotten: Vec<(u32, u32)>,
     place_count: u64,
+    has_bases: bool,
 }
 
 struct Run {
@@ -120,8 +122,14 @@ impl IndexView {
             slices: open_runs(reading, runs, known, filter_bytes_max)?,
             forgotten,
             place_count: stored_count.saturating_sub(forgotten_count),
+            has_bases: meta_number(&reading.open_table(META)?, META_HAS_BASES)? != 0,
         };
         Ok(Self { tables: Guarded::new(tables) })
+    }
+
+    /// Whether any frame has, or ever had, bases. Without any a copy never depends on another.
+    pub fn has_bases(&self) -> bool {
+        self.tables.get().has_bases
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Tables) -> Result<T, IndexError>) -> Result<T, IndexError> {

@@ -14,8 +14,8 @@ use super::rows::{
 };
 use super::runs::{all_runs, replace_runs, slice_of};
 use super::{
-    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_NEXT_PACK, NewPack, NewPlace, PACK_NUMBERS, PACKS,
-    PackNumber, Place, RUNS,
+    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, META_NEXT_PACK, NewPack, NewPlace,
+    PACK_NUMBERS, PACKS, PackNumber, Place, RUNS,
 };
 
 /// Begins a transaction that is durable when its commit returns, and after a crash needs no reading of the whole
@@ -27,13 +27,19 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, IndexError>
     Ok(writing)
 }
 
+/// A number kept in `meta`.
+pub(super) fn meta_number(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<u32, IndexError> {
+    let number = meta.get(name)?.ok_or_else(|| IndexError::damaged("a number of the index is missing"))?;
+    opened_number(META, name.as_bytes(), number.value())
+}
+
 /// Takes the next of a series of numbers kept in `meta`.
 pub(super) fn next_number(writing: &WriteTransaction, name: &str) -> Result<u32, IndexError> {
     let mut meta = writing.open_table(META)?;
-    let number = match meta.get(name)? {
-        Some(bytes) => opened_number(META, name.as_bytes(), bytes.value())?,
-        None => return Err(IndexError::damaged("the next number is missing")),
-    };
+    let number = meta_number(&meta, name)?;
     // In an index that is built again the numbers begin again.
     let next = number.checked_add(1).ok_or(IndexError::Stale)?;
     meta.insert(name, sealed_number(META, name.as_bytes(), next).as_slice())?;
@@ -53,6 +59,10 @@ pub(super) fn add_index_object(
         return Ok(0);
     }
     let mut numbers = Vec::with_capacity(4 * packs.len());
+    if packs.iter().flat_map(|pack| &pack.frames).any(|frame| !frame.bases.is_empty()) {
+        let yes = sealed_number(META, META_HAS_BASES.as_bytes(), 1);
+        writing.open_table(META)?.insert(META_HAS_BASES, yes.as_slice())?;
+    }
     let mut entries = Vec::with_capacity(packs.iter().map(|pack| pack.places.len()).sum());
     for pack in packs {
         let number = match describe_known_pack(&writing, &pack)? {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A name such as `data/5f/5f2c…`: segments of `a-z`, `A-Z`, `0-9`, `.`, `_`, `-`, joined by `/`.
+/// A name such as `data/5f/5f2c`: segments of `a-z`, `A-Z`, `0-9`, `.`, `_`, `-`, joined by `/`.
 ///
 /// No segment is empty, `.` or `..`, so a name never leads out of the repository.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,22 @@ impl ObjectName {
     pub fn leaf(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
+
+    /// All but the last segment: `data/5f`, or nothing for a name that stands at the top.
+    pub fn folder(&self) -> &str {
+        parent_of(&self.0)
+    }
+}
+
+/// The folder around a folder or an object; nothing for what stands at the top.
+pub(super) fn parent_of(text: &str) -> &str {
+    text.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// Whether a folder holds objects that decide something. Data and meta only hold packs, which mean nothing before
+/// such an object names them, and tmp holds what is unfinished.
+pub(super) fn is_control(folder: &str) -> bool {
+    !matches!(folder.split('/').next(), Some("data" | "meta" | "tmp"))
 }
 
 impl fmt::Display for ObjectName {
@@ -62,11 +78,27 @@ mod tests {
     #[test]
     fn a_name_never_leads_out_of_the_repository() {
         for text in
-            ["", "/", "a//b", "../a", "a/..", "a/./b", "/a", "a/", "a b", "a\0", "ä", &"a".repeat(201)]
+            ["", "/", "a//b", "../a", "a/..", "a/./b", "/a", "a/", "a b", "a\0", "\u{e4}", &"a".repeat(201)]
         {
             assert!(ObjectName::new(text).is_err(), "{text:?} was accepted");
         }
         let name = ObjectName::new("lease/0a.1").unwrap();
         assert_eq!((name.as_str(), name.leaf()), ("lease/0a.1", "0a.1"));
+    }
+
+    #[test]
+    fn the_folder_of_a_name_is_all_but_its_last_segment() {
+        let folder = |text: &str| ObjectName::new(text).unwrap().folder().to_owned();
+        assert_eq!((folder("data/5f/5f2c"), folder("README")), ("data/5f".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn only_packs_and_unfinished_files_decide_nothing() {
+        for folder in ["data", "data/5f", "meta", "tmp"] {
+            assert!(!is_control(folder), "{folder}");
+        }
+        for folder in ["", "lease", "snapshot", "database", "copy/data"] {
+            assert!(is_control(folder), "{folder:?}");
+        }
     }
 }

@@ -1,0 +1,13 @@
+//! The commands, one per file: an `Args` struct whose doc comments are the help, and a `run` that reads like a recipe.
+
+pub mod backup;
+pub mod check;
+pub mod completions;
+pub mod dump;
+pub mod init;
+pub mod key;
+pub mod ls;
+pub mod manpages;
+pub mod restore;
+pub mod snapshots;
+pub mod stats;

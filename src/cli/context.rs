@@ -1,0 +1,156 @@
+//! What every command gets: the options that hold everywhere, the time, and the ways to talk.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::cli::args::Globals;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::interrupt::Interruption;
+use crate::cli::place::{Place, cache_folder, process_environment};
+use crate::cli::progress::{Face, Watch};
+use crate::cli::render::{Output, safe_text};
+use crate::cli::secrets::{Credential, SecretOptions, SecretSource, Variables};
+use crate::clock::{Clock, SystemClock, Timestamp};
+
+/// The surroundings of a running command.
+pub struct Context {
+    globals: Globals,
+    interruption: Interruption,
+    clock: SystemClock,
+}
+
+impl Context {
+    /// The context of this process. From here on Ctrl-C asks operations to stop.
+    pub fn new(globals: Globals) -> Self {
+        Self { globals, interruption: Interruption::listen(), clock: SystemClock }
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Where operations get the time from.
+    pub fn clock(&self) -> &dyn Clock {
+        &self.clock
+    }
+
+    /// Where the repository is.
+    pub fn place(&self) -> Result<Place, Failure> {
+        Place::choose(self.globals.repo.as_deref(), &process_environment)
+    }
+
+    /// The folder for caches.
+    pub fn cache_folder(&self) -> Result<PathBuf, Failure> {
+        cache_folder(self.globals.cache_dir.as_deref(), &process_environment)
+    }
+
+    /// What opens the repository at `place`; a person may be asked.
+    pub fn credential(&self, place: &Place) -> Result<Credential, Failure> {
+        let source = self.secret_source();
+        self.unless_interrupted(source.fetch(&place.to_string(), &process_environment))
+    }
+
+    /// What shall open a repository that is made at `place`; a person is asked twice.
+    pub fn first_credential(&self, place: &Place) -> Result<Credential, Failure> {
+        let source = self.secret_source();
+        self.unless_interrupted(source.fetch_new(
+            &place.to_string(),
+            Variables::Repository,
+            &process_environment,
+        ))
+    }
+
+    /// A further secret for the repository at `place`, from the options of the command.
+    pub fn new_credential(&self, options: SecretOptions<'_>, place: &Place) -> Result<Credential, Failure> {
+        let source = SecretSource::choose(options, Variables::New, &process_environment);
+        self.unless_interrupted(source.fetch_new(&place.to_string(), Variables::New, &process_environment))
+    }
+
+    /// Ctrl-C reaches a passphrase command too: that it failed is then not what there is to tell.
+    fn unless_interrupted<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        if self.is_interrupted() { Err(Failure::interrupted()) } else { result }
+    }
+
+    fn secret_source(&self) -> SecretSource {
+        SecretSource::choose(self.globals.secrets(), Variables::Repository, &process_environment)
+    }
+
+    /// Begins to show a running operation; see [`Watch`].
+    pub fn watch(&self) -> Result<Watch, Failure> {
+        let face = Face::choose(self.globals.progress(&process_environment)?, self.globals.quiet);
+        Ok(Watch::start(face, !self.globals.quiet, self.interruption.clone()))
+    }
+
+    /// Tells whether somebody asked to stop.
+    pub fn interruption(&self) -> &Interruption {
+        &self.interruption
+    }
+
+    /// Whether somebody asked to stop.
+    pub fn is_interrupted(&self) -> bool {
+        self.interruption.is_asked()
+    }
+
+    /// Whether standard output is to carry one JSON document.
+    pub fn wants_json(&self) -> bool {
+        self.globals.json
+    }
+
+    /// Whether only results and problems shall be told.
+    pub fn is_quiet(&self) -> bool {
+        self.globals.quiet
+    }
+
+    /// Whether more shall be told than usual.
+    pub fn is_verbose(&self) -> bool {
+        self.globals.verbose > 0
+    }
+
+    /// Prints a report: as JSON where that is asked for, otherwise as `human` writes it.
+    pub fn show<T: Serialize>(
+        &self,
+        report: &T,
+        human: impl FnOnce(&mut Output) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut output = Output::new();
+        if self.wants_json() {
+            output.json(report)?;
+        } else {
+            human(&mut output)?;
+        }
+        output.finish()
+    }
+
+    /// Tells something on standard error, but not to somebody who asked for quiet.
+    pub fn note(&self, text: &str) {
+        if !self.globals.quiet {
+            // A person who closed standard error does not want to know.
+            let _ = writeln!(anstream::stderr(), "repo: {}", safe_text(text));
+        }
+    }
+
+    /// Tells on standard error what nobody should miss.
+    pub fn warn(&self, text: &str) {
+        let _ = writeln!(anstream::stderr(), "repo: {}", safe_text(text));
+    }
+
+    /// Asks on the terminal whether to go on. `assume_yes` is the option that answers in advance.
+    pub fn confirm(&self, question: &str, assume_yes: bool) -> Result<bool, Failure> {
+        if assume_yes {
+            return Ok(true);
+        }
+        let mut stdin = std::io::stdin().lock();
+        if !stdin.is_terminal() {
+            return Err(Failure::new(Exit::Failed, "there is no terminal to ask for your consent on")
+                .hint("look at what --dry-run says, then give --yes"));
+        }
+        let _ = write!(anstream::stderr(), "{} [y/N] ", safe_text(question));
+        let _ends_at_once = self.interruption.ends_at_once();
+        let mut answer = String::new();
+        stdin.read_line(&mut answer).map_err(|error| Failure::of(Exit::Failed, &error))?;
+        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+}

@@ -1,0 +1,153 @@
+//! Progress in words: what is said of the counters, and how long it will still take.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::units::{ByteCount, count_text, duration_text};
+
+/// The rate is that of the last so many seconds: long enough to be calm, short enough to follow a change.
+const RATE_WINDOW: Duration = Duration::from_secs(20);
+/// Nothing is promised before so much time was watched.
+const RATE_WATCHED_MIN: Duration = Duration::from_secs(2);
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// Files done.
+    pub files_done: u64,
+    /// Files found so far, or in all.
+    pub files_total: u64,
+    /// Bytes done.
+    pub bytes_done: u64,
+    /// Bytes found so far, or in all.
+    pub bytes_total: u64,
+    /// Bytes written to the storage.
+    pub bytes_stored: u64,
+    /// Whether the totals are final.
+    pub total_is_known: bool,
+}
+
+/// How many bytes are done in a second, from readings of the last while.
+#[derive(Debug, Clone, Default)]
+pub struct Rate {
+    samples: VecDeque<(Duration, u64)>,
+}
+
+impl Rate {
+    /// Adds a reading taken `at` so long after the start. Later calls have later times.
+    pub fn note(&mut self, at: Duration, bytes_done: u64) {
+        self.samples.push_back((at, bytes_done));
+        // The oldest that stays is at least as old as the window, so that the window is always covered.
+        while self.samples.get(1).is_some_and(|(second, _)| at.saturating_sub(*second) >= RATE_WINDOW) {
+            self.samples.pop_front();
+        }
+    }
+
+    /// Bytes in a second, or `None` as long as that is a guess.
+    pub fn bytes_per_second(&self) -> Option<f64> {
+        let (from, bytes_before) = self.samples.front()?;
+        let (to, bytes_now) = self.samples.back()?;
+        let watched = to.saturating_sub(*from);
+        (watched >= RATE_WATCHED_MIN)
+            .then(|| bytes_now.saturating_sub(*bytes_before) as f64 / watched.as_secs_f64())
+    }
+}
+
+impl Reading {
+    /// One line, for instance `reading files: 3 of 7 files, 1.0 GiB of 2.0 GiB, 100.0 MiB/s, about 0:10 left`.
+    ///
+    /// As long as the totals grow they are marked `so far`, and nothing is said about the remaining time.
+    pub fn words(&self, phase: &str, rate: &Rate) -> String {
+        let mut words = vec![];
+        let (files, bytes) = (count_text(self.files_done), ByteCount(self.bytes_done));
+        let so_far = if self.total_is_known { "" } else { " so far" };
+        if self.files_total > 0 {
+            words.push(format!("{files} of {} files{so_far}", count_text(self.files_total)));
+        } else if self.files_done > 0 {
+            words.push(format!("{files} files"));
+        }
+        if self.bytes_total > 0 {
+            words.push(format!("{bytes} of {}{so_far}", ByteCount(self.bytes_total)));
+        } else if self.bytes_done > 0 {
+            words.push(bytes.to_string());
+        }
+        let rate = rate.bytes_per_second().filter(|rate| *rate >= 1.0);
+        if let Some(rate) = rate {
+            words.push(format!("{}/s", ByteCount(rate as u64)));
+        }
+        if let Some(left) = rate.and_then(|rate| self.left(rate)) {
+            words.push(format!("about {} left", duration_text(left)));
+        }
+        if words.is_empty() { phase.to_owned() } else { format!("{phase}: {}", words.join(", ")) }
+    }
+
+    /// How long it takes at this rate, in whole seconds rounded up, where that can be known.
+    fn left(&self, bytes_per_second: f64) -> Option<Duration> {
+        let bytes_left = self.bytes_total.checked_sub(self.bytes_done).filter(|_| self.total_is_known)?;
+        let seconds = (bytes_left as f64 / bytes_per_second).ceil();
+        // More than a hundred days is no information.
+        (seconds > 0.0 && seconds < 8_640_000.0).then(|| Duration::from_secs(seconds as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(samples: &[(u64, u64)]) -> Rate {
+        let mut rate = Rate::default();
+        samples.iter().for_each(|(second, mib)| rate.note(Duration::from_secs(*second), mib << 20));
+        rate
+    }
+
+    fn halfway() -> Reading {
+        Reading {
+            files_done: 1234,
+            files_total: 5678,
+            bytes_done: 1 << 30,
+            bytes_total: 2 << 30,
+            bytes_stored: 0,
+            total_is_known: true,
+        }
+    }
+
+    #[test]
+    fn remaining_time_is_said_only_when_the_total_is_known() {
+        let rate = rate(&[(0, 0), (10, 1024)]);
+        let known = "reading files: 1,234 of 5,678 files, 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10.0 s left";
+        assert_eq!(halfway().words("reading files", &rate), known);
+        let growing = Reading { total_is_known: false, ..halfway() };
+        let words = growing.words("reading files", &rate);
+        assert!(words.contains("5,678 files so far") && words.contains("2.0 GiB so far"), "{words}");
+        assert!(!words.contains("left"), "{words}");
+    }
+
+    #[test]
+    fn a_rate_is_not_guessed_from_a_short_look() {
+        assert_eq!(rate(&[]).bytes_per_second(), None);
+        assert_eq!(rate(&[(0, 0), (1, 100)]).bytes_per_second(), None);
+        assert_eq!(halfway().words("x", &Rate::default()), "x: 1,234 of 5,678 files, 1.0 GiB of 2.0 GiB");
+    }
+
+    #[test]
+    fn the_rate_follows_the_last_while_and_keeps_few_samples() {
+        let samples: Vec<_> =
+            (0..1000).map(|second| (second, if second < 500 { second * 100 } else { 50_000 })).collect();
+        let rate = rate(&samples);
+        assert_eq!(rate.bytes_per_second(), Some(0.0));
+        assert!(rate.samples.len() <= 22, "{}", rate.samples.len());
+    }
+
+    #[test]
+    fn nothing_counted_yet_is_said_without_numbers() {
+        assert_eq!(Reading::default().words("reading files", &Rate::default()), "reading files");
+    }
+
+    #[test]
+    fn a_standstill_and_a_total_overrun_promise_nothing() {
+        let stuck = rate(&[(0, 5), (10, 5)]);
+        assert!(!halfway().words("x", &stuck).contains("left"));
+        let overrun = Reading { bytes_done: 3 << 30, ..halfway() };
+        assert!(!overrun.words("x", &rate(&[(0, 0), (10, 1024)])).contains("left"));
+    }
+}

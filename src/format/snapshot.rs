@@ -1,0 +1,158 @@
+//! Snapshots and tombstones (docs/format.md, "Snapshots").
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::format::FormatError;
+use crate::format::tree::Extension;
+use crate::id::{NodeId, SeriesId, SnapshotId};
+use crate::limits;
+use crate::wire::{self, Bytes, Validate, WireError, ensure};
+
+const OBJECT: &str = "snapshot";
+
+/// A root folder with its time, host and tags: the commit of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Version of this encoding: 1.
+    pub version: u8,
+    /// The lease that committed it; also its name.
+    pub id: SnapshotId,
+    /// Host and paths that it continues.
+    pub series: SeriesId,
+    /// Place in its series, from 1.
+    pub sequence: u64,
+    /// The snapshot before it in its series.
+    pub previous: Option<SnapshotId>,
+    /// When the backup began.
+    pub started_at: Timestamp,
+    /// When it was committed.
+    pub finished_at: Timestamp,
+    /// Name of the computer.
+    pub host: String,
+    /// Name of the user that ran the backup.
+    pub user: String,
+    /// How names are encoded: 0 bytes as Unix has them, 1 WTF-8.
+    pub name_encoding: u8,
+    /// What was backed up: absolute paths, in order.
+    pub paths: Vec<Bytes>,
+    /// Labels, in order.
+    pub tags: Vec<String>,
+    /// The folder `/` of this snapshot.
+    pub root: NodeId,
+    /// What it holds.
+    pub totals: Totals,
+    /// How many problems there were.
+    pub problem_count: u64,
+    /// The first of them.
+    pub problems: Vec<SnapshotProblem>,
+    /// Names of the users and groups that its entries name by number.
+    pub owners: Vec<OwnerName>,
+    /// The prune plan that the writer had seen.
+    pub seen: Option<u64>,
+    /// Whether packs were opened and verified before they were stored.
+    pub verified: bool,
+    /// Version of the program.
+    pub program: String,
+    /// More that is known of it, by ascending tag.
+    pub extensions: Vec<Extension>,
+}
+
+/// Counts of what a snapshot holds and of what it added.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Files, links and devices.
+    pub files: u64,
+    /// Folders.
+    pub directories: u64,
+    /// Bytes of all files as they would be restored.
+    pub bytes: u64,
+    /// Bytes of chunks that were new.
+    pub bytes_new: u64,
+    /// Bytes that the storage received.
+    pub bytes_stored: u64,
+}
+
+/// Something that could not be stored as it should.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotProblem {
+    /// What it is about.
+    pub path: Bytes,
+    /// One sentence.
+    pub message: String,
+}
+
+/// The name of a user or group at the time of the backup.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OwnerName {
+    /// Whether the number is that of a group.
+    pub is_group: bool,
+    /// The number in the entries.
+    pub number: u32,
+    /// The name.
+    pub name: String,
+}
+
+impl Snapshot {
+    /// Encodes the snapshot, which must be within the limits.
+    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        wire::encode(self, limits::SMALL_OBJECT_BYTES_MAX).map_err(FormatError::of(OBJECT))
+    }
+
+    /// Decodes what [`Self::encode`] made.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        wire::decode(bytes, limits::SMALL_OBJECT_BYTES_MAX).map_err(FormatError::of(OBJECT))
+    }
+}
+
+impl Validate for Snapshot {
+    fn validate(&self) -> Result<(), WireError> {
+        ensure(self.version == 1, "its version is unknown")?;
+        ensure(self.name_encoding <= 1, "its name encoding is unknown")?;
+        ensure(self.sequence > 0, "its sequence number is zero")?;
+        for time in [self.started_at, self.finished_at] {
+            ensure(time.nanoseconds < 1_000_000_000, "a time has too many nanoseconds")?;
+        }
+        ensure(self.problems.len() <= limits::PROBLEM_COUNT_MAX, "it lists too many problems")?;
+        ensure(self.problem_count >= self.problems.len() as u64, "it counts fewer problems than it lists")?;
+        ensure(self.owners.len() <= limits::OWNER_COUNT_MAX, "it names too many owners")?;
+        let key = |owner: &OwnerName| (owner.is_group, owner.number);
+        let mut pairs = self.owners.iter().zip(self.owners.iter().skip(1));
+        ensure(pairs.all(|(one, next)| key(one) < key(next)), "its owners are not in order")?;
+        let mut pairs = self.extensions.iter().zip(self.extensions.iter().skip(1));
+        ensure(pairs.all(|(one, next)| one.tag < next.tag), "its extensions are not in order")
+    }
+}
+
+/// Stands in the place of a snapshot whose writer was fenced: that snapshot can never be committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// Version of this encoding: 1.
+    pub version: u8,
+    /// The fenced lease.
+    pub lease: SnapshotId,
+    /// The prune plan that needed it settled.
+    pub plan: u64,
+    /// Why it was fenced, for people.
+    pub reason: String,
+    /// Keyed hash under the admin key over all fields before.
+    pub tag: [u8; 32],
+}
+
+impl Tombstone {
+    /// Decodes a tombstone.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        wire::decode(bytes, limits::SMALL_OBJECT_BYTES_MAX).map_err(FormatError::of("tombstone"))
+    }
+
+    /// Encodes a tombstone.
+    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+        wire::encode(self, limits::SMALL_OBJECT_BYTES_MAX).map_err(FormatError::of("tombstone"))
+    }
+}
+
+impl Validate for Tombstone {
+    fn validate(&self) -> Result<(), WireError> {
+        ensure(self.version == 1, "its version is unknown")
+    }
+}

@@ -1,0 +1,301 @@
+//! Chunks and nodes on their way out: located, read, opened, expanded.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::crypto::{self, SealingKey};
+use crate::format::container::{Header, TAG_LEN, Wrap};
+use crate::format::frame::{Codec, additional_data};
+use crate::id::{ChunkId, ContentId};
+use crate::index::{FrameRow, PackNumber, PackRow, Place};
+use crate::limits;
+use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::frame_cache::FrameCache;
+use crate::repo::pack_sealing::{FrameOpener, SealedFrame, object_kind};
+use crate::repo::view::View;
+use crate::repo::{Repo, names, sealing};
+use crate::storage::ObjectName;
+use crate::units::ByteRange;
+
+/// Plain bytes of opened frames that are kept for the next reader.
+const CACHE_BYTES_MAX: usize = 32 << 20;
+/// Frames with less than so much between them are read in one go.
+const GAP_BYTES_MAX: u64 = 128 << 10;
+/// Bytes read in one go, unless one frame alone is longer.
+const READ_BYTES_MAX: u64 = 4 << 20;
+/// Keys of packs that are kept; each is a few hundred bytes.
+const PACK_KEY_COUNT_MAX: usize = 4096;
+
+/// What is needed of a pack to read frames from it.
+struct OpenPack {
+    row: PackRow,
+    name: ObjectName,
+    key: SealingKey,
+}
+
+/// Reads what packs hold. Its methods may be called from several threads.
+pub struct ChunkReader {
+    repo: Arc<Repo>,
+    view: Arc<View>,
+    packs: Mutex<HashMap<PackNumber, Arc<OpenPack>>>,
+    cache: Mutex<FrameCache>,
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+/// Buffers of one reading thread.
+#[derive(Default)]
+struct Scratch {
+    opener: FrameOpener,
+    read: Vec<u8>,
+}
+
+/// A chunk or node inside an opened frame.
+pub struct Located {
+    frame: Arc<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl AsRef<[u8]> for Located {
+    fn as_ref(&self) -> &[u8] {
+        self.frame.get(self.start..self.end).expect("the range was checked when it was located")
+    }
+}
+
+impl Repo {
+    /// A reader of everything that the index describes now.
+    pub fn chunk_reader(self: &Arc<Self>) -> Result<ChunkReader, RepoError> {
+        Ok(ChunkReader::new(Arc::clone(self), Arc::new(self.reader_view()?)))
+    }
+}
+
+impl ChunkReader {
+    /// A reader that relies on `view`.
+    pub fn new(repo: Arc<Repo>, view: Arc<View>) -> Self {
+        let cache = Mutex::new(FrameCache::new(CACHE_BYTES_MAX));
+        Self { repo, view, packs: Mutex::default(), cache, scratch: Mutex::default() }
+    }
+
+    /// The repository it reads.
+    pub fn repo(&self) -> &Arc<Repo> {
+        &self.repo
+    }
+
+    /// Where a chunk or node is: its present copy of least depth.
+    pub fn locate(&self, id: &ContentId) -> Result<Option<Place>, RepoError> {
+        self.view.find(&id.prefix())
+    }
+
+    /// A frame that a place names.
+    pub fn frame(&self, pack: PackNumber, frame: u16) -> Result<FrameRow, RepoError> {
+        self.view.frame(pack, frame)
+    }
+
+    /// Whether these bytes have this id.
+    pub fn verify_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
+        self.repo.keys.ids.chunk(bytes) == *id
+    }
+
+    fn open_pack(&self, number: PackNumber) -> Result<Arc<OpenPack>, RepoError> {
+        let mut packs = self.packs.lock().expect("no holder of this lock panics");
+        if let Some(pack) = packs.get(&number) {
+            return Ok(Arc::clone(pack));
+        }
+        let row = self.view.pack(number)?;
+        let name = names::pack(row.kind, &row.id);
+        let damaged = |source| RepoError::Damaged { name: name.to_string(), source };
+        if row.wrap != Wrap::Generation as u8 {
+            return Err(damaged(DamageReason::Kind));
+        }
+        let header = Header {
+            kind: object_kind(row.kind),
+            wrap: Wrap::Generation,
+            flags: row.flags,
+            repository: self.repo.id,
+            generation: row.generation,
+            payload_len: row.payload_len,
+            salt: row.salt,
+        };
+        let missing = || damaged(DamageReason::Generation(row.generation));
+        let generation = self.repo.keys.generation(row.generation).ok_or_else(missing)?;
+        let root = sealing::root_of(header.kind, generation);
+        let key = crypto::object_keys(root, &header.derived_bytes()).message;
+        let pack = Arc::new(OpenPack { row, name, key });
+        if packs.len() >= PACK_KEY_COUNT_MAX {
+            packs.clear();
+        }
+        packs.insert(number, Arc::clone(&pack));
+        Ok(pack)
+    }
+
+    /// Reads frames of one pack, given in ascending order, with as few reads as make sense, and hands each to
+    /// `visit`. A damaged frame is handed out as an error, and the others go on.
+    pub fn read_frames(
+        &self,
+        pack: PackNumber,
+        frames: &[u16],
+        visit: &mut dyn FnMut(u16, Result<&[u8], RepoError>),
+    ) -> Result<(), RepoError> {
+        let rows = frames.iter().map(|frame| Ok((*frame, self.frame(pack, *frame)?)));
+        let rows = rows.collect::<Result<Vec<_>, RepoError>>()?;
+        let pack = self.open_pack(pack)?;
+        let mut scratch = self.take_scratch();
+        for run in runs(&rows) {
+            self.read_run(&pack, run, &mut scratch, visit);
+        }
+        self.scratch.lock().expect("no holder of this lock panics").push(scratch);
+        Ok(())
+    }
+
+    fn take_scratch(&self) -> Scratch {
+        self.scratch.lock().expect("no holder of this lock panics").pop().unwrap_or_default()
+    }
+
+    fn read_run(
+        &self,
+        pack: &OpenPack,
+        run: &[(u16, FrameRow)],
+        scratch: &mut Scratch,
+        visit: &mut dyn FnMut(u16, Result<&[u8], RepoError>),
+    ) {
+        let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else { return };
+        let start = u64::from(first.offset);
+        let len = sealed_end(last).saturating_sub(start);
+        let Scratch { opener, read } = scratch;
+        read.clear();
+        if self.repo.storage().get_range(&pack.name, ByteRange { start, len }, read).is_err() && run.len() > 1
+        {
+            // Part of the stretch cannot be read: each frame on its own.
+            for single in run.chunks(1) {
+                self.read_run(pack, single, scratch, visit);
+            }
+            return;
+        }
+        for (number, row) in run {
+            let from = (u64::from(row.offset) - start) as usize;
+            let sealed = read.get(from..from + row.stored_len as usize + TAG_LEN);
+            let opened = match sealed {
+                Some(sealed) => self.open_frame(pack, *number, row, sealed, opener),
+                None => Err(self.damaged_frame(pack, *number, DamageReason::Short)),
+            };
+            visit(*number, opened);
+        }
+    }
+
+    fn damaged_frame(&self, pack: &OpenPack, frame: u16, source: DamageReason) -> RepoError {
+        RepoError::DamagedFrame { pack: pack.row.id, frame: u32::from(frame), source }
+    }
+
+    fn open_frame<'s>(
+        &self,
+        pack: &OpenPack,
+        number: u16,
+        row: &FrameRow,
+        sealed: &[u8],
+        opener: &'s mut FrameOpener,
+    ) -> Result<&'s [u8], RepoError> {
+        let damaged = |source| self.damaged_frame(pack, number, source);
+        let codec = Codec::from_number(row.codec).ok_or_else(|| damaged(DamageReason::Expand))?;
+        if row.plain_len as usize > limits::FRAME_BYTES_MAX {
+            return Err(damaged(DamageReason::Expand));
+        }
+        let prefix = self.prefix_of(&row.bases, row.depth).map_err(damaged)?;
+        let data = additional_data(codec, row.depth, row.plain_len, &row.list_hash, &row.bases);
+        let frame = SealedFrame {
+            position: u64::from(number),
+            codec,
+            plain_len: row.plain_len,
+            additional_data: &data,
+            sealed,
+            prefix: &prefix,
+        };
+        opener.open(&pack.key, &frame).map_err(damaged)
+    }
+
+    /// The plain bytes of the bases of a frame of this depth, end to end.
+    ///
+    /// Each base lies less deep than what rests on it, so this ends after [`limits::BASE_DEPTH_MAX`] steps.
+    pub fn prefix_of(&self, bases: &[ContentId], depth: u8) -> Result<Vec<u8>, DamageReason> {
+        let mut prefix = Vec::new();
+        for base in bases {
+            let place = self.locate(base).ok().flatten().ok_or(DamageReason::MissingBase(*base))?;
+            let row = self.frame(place.pack, place.frame).map_err(|_| DamageReason::MissingBase(*base))?;
+            if row.depth >= depth || prefix.len() + place.len as usize > limits::PREFIX_BYTES_MAX {
+                return Err(DamageReason::TooDeep);
+            }
+            let chunk = self.read_place(place).map_err(|_| DamageReason::MissingBase(*base))?;
+            if self.repo.keys.ids.chunk(chunk.as_ref()).content() != *base {
+                return Err(DamageReason::MissingBase(*base));
+            }
+            prefix.extend_from_slice(chunk.as_ref());
+        }
+        Ok(prefix)
+    }
+
+    /// The plain bytes at a place, through the cache of opened frames. Their id is not looked at.
+    pub fn read_place(&self, place: Place) -> Result<Located, RepoError> {
+        let frame = self.read_cached_frame(place.pack, place.frame)?;
+        let start = place.start as usize;
+        let end = start + place.len as usize;
+        if end > frame.len() {
+            let pack = self.open_pack(place.pack)?;
+            return Err(self.damaged_frame(&pack, place.frame, DamageReason::Expand));
+        }
+        Ok(Located { frame, start, end })
+    }
+
+    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Arc<[u8]>, RepoError> {
+        let key = (pack, frame);
+        if let Some(found) = self.cache.lock().expect("no holder of this lock panics").get(key) {
+            return Ok(found);
+        }
+        let mut outcome = Err(RepoError::Ended);
+        self.read_frames(pack, &[frame], &mut |_, opened| outcome = opened.map(Arc::from))?;
+        let plain: Arc<[u8]> = outcome?;
+        self.cache.lock().expect("no holder of this lock panics").insert(key, Arc::clone(&plain));
+        Ok(plain)
+    }
+
+    /// The bytes of a chunk or node, through the cache of opened frames. Their id is not looked at.
+    pub fn read_content(&self, id: &ContentId) -> Result<Located, RepoError> {
+        let place = self.locate(id)?.ok_or(RepoError::MissingContent { id: *id })?;
+        self.read_place(place)
+    }
+
+    /// The bytes of a chunk, verified against its id.
+    pub fn read_chunk(&self, id: &ChunkId) -> Result<Located, RepoError> {
+        let place = self.locate(&id.content())?.ok_or(RepoError::MissingContent { id: id.content() })?;
+        let chunk = self.read_place(place)?;
+        if self.verify_chunk(id, chunk.as_ref()) {
+            Ok(chunk)
+        } else {
+            let pack = self.open_pack(place.pack)?;
+            Err(self.damaged_frame(&pack, place.frame, DamageReason::Id))
+        }
+    }
+}
+
+fn sealed_end(row: &FrameRow) -> u64 {
+    u64::from(row.offset) + u64::from(row.stored_len) + TAG_LEN as u64
+}
+
+/// Cuts ascending frames into stretches that are worth one read each.
+fn runs(rows: &[(u16, FrameRow)]) -> impl Iterator<Item = &[(u16, FrameRow)]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let (_, first) = rest.first()?;
+        let mut end = sealed_end(first);
+        let mut count = 1;
+        for (_, row) in rest.iter().skip(1) {
+            let is_near = u64::from(row.offset) >= end && u64::from(row.offset) - end <= GAP_BYTES_MAX;
+            if !is_near || sealed_end(row) - u64::from(first.offset) > READ_BYTES_MAX {
+                break;
+            }
+            end = sealed_end(row);
+            count += 1;
+        }
+        let (run, after) = rest.split_at(count);
+        rest = after;
+        Some(run)
+    })
+}

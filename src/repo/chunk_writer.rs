@@ -1,0 +1,326 @@
+//! Chunks and nodes on their way in: claimed, collected into frames, compressed, gathered into packs.
+//!
+//! Each working thread has a [`FrameWriter`]; what they share is the [`ChunkWriter`]. A thread does everything that
+//! costs time (hashing, compressing) alone, and holds the lock of the open pack only to append finished bytes.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use crate::compress::{Compression, Compressor};
+use crate::format::container::TAG_LEN;
+use crate::format::frame::{ChunkEntry, ContentKind, FrameEntry};
+use crate::format::parity;
+use crate::id::{ChunkId, ContentId, ListId, NodeId, SnapshotId};
+use crate::index::PackKind;
+use crate::limits;
+use crate::repo::Repo;
+use crate::repo::claims::{Claim, Claims};
+use crate::repo::error::RepoError;
+use crate::repo::pack_sealing::PackBody;
+use crate::repo::pack_store::PackStore;
+use crate::repo::view::View;
+
+/// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
+/// frames compress worse, larger ones hardly better, and one small file costs opening one frame.
+pub const FRAME_BYTES_TARGET_DATA: usize = 6 << 20;
+/// Plain bytes at which a frame of nodes is finished.
+const FRAME_BYTES_TARGET_META: usize = 512 << 10;
+
+/// How chunks are written.
+#[derive(Debug, Clone, Copy)]
+pub struct WriterOptions {
+    /// How frames are compressed.
+    pub compression: Compression,
+    /// Whether packs are opened and verified before they are stored.
+    pub verify: bool,
+    /// Does everything but storing.
+    pub discard: bool,
+}
+
+/// What a run has written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteTotals {
+    /// Plain bytes of chunks that were new.
+    pub bytes_new: u64,
+    /// Bytes that the storage received.
+    pub bytes_stored: u64,
+}
+
+/// Open frames by ticket, so that a pack of nodes can wait for every frame begun before it.
+#[derive(Default)]
+struct Tickets {
+    next: u64,
+    open: BTreeSet<u64>,
+}
+
+/// Writes chunks and nodes of one run. Must be finished; dropping it abandons the run.
+pub struct ChunkWriter {
+    repo: Arc<Repo>,
+    options: WriterOptions,
+    claims: Arc<Claims>,
+    store: PackStore,
+    open_data: Mutex<Option<PackBody>>,
+    open_meta: Mutex<Option<PackBody>>,
+    tickets: Mutex<Tickets>,
+    tickets_changed: Condvar,
+    bytes_new: AtomicU64,
+}
+
+impl ChunkWriter {
+    /// Begins a run under a lease. `view` is what may be relied on.
+    pub fn start(repo: &Arc<Repo>, lease: SnapshotId, view: Arc<View>, options: WriterOptions) -> Self {
+        let claims = Arc::new(Claims::new(view));
+        Self {
+            repo: Arc::clone(repo),
+            options,
+            store: PackStore::start(Arc::clone(repo), lease, options, Arc::clone(&claims)),
+            claims,
+            open_data: Mutex::new(None),
+            open_meta: Mutex::new(None),
+            tickets: Mutex::default(),
+            tickets_changed: Condvar::new(),
+            bytes_new: AtomicU64::new(0),
+        }
+    }
+
+    /// A writer of frames for one thread.
+    pub fn frame_writer(&self, kind: PackKind) -> FrameWriter<'_> {
+        FrameWriter {
+            writer: self,
+            kind,
+            compressor: Compressor::new(self.options.compression),
+            plain: Vec::new(),
+            chunks: Vec::new(),
+            ticket: None,
+        }
+    }
+
+    /// Decides where nodes are split.
+    pub fn split_key(&self) -> &crate::crypto::Secret<32> {
+        &self.repo.keys.split
+    }
+
+    /// Claims an id taken over from an earlier snapshot: whether it is stored and may be named.
+    pub fn is_known(&self, id: &ContentId) -> Result<bool, RepoError> {
+        self.claims.is_known(id)
+    }
+
+    /// The error that ended the run, if one did.
+    pub fn failure(&self) -> Option<RepoError> {
+        self.store.failure()
+    }
+
+    /// Bytes stored so far.
+    pub fn bytes_stored(&self) -> u64 {
+        self.store.bytes_stored()
+    }
+
+    /// Stores what is left: packs first, then the index objects. All frame writers must be finished.
+    pub fn finish(self) -> Result<WriteTotals, RepoError> {
+        self.flush_pack(&self.open_data)?;
+        self.flush_pack(&self.open_meta)?;
+        let bytes_new = self.bytes_new.into_inner();
+        Ok(WriteTotals { bytes_new, bytes_stored: self.store.finish()? })
+    }
+
+    fn flush_pack(&self, open: &Mutex<Option<PackBody>>) -> Result<(), RepoError> {
+        let body = lock(open).take();
+        body.map_or(Ok(()), |body| self.store.put(body))
+    }
+
+    fn append(&self, kind: PackKind, frame: FrameEntry, stored: &[u8]) -> Result<(), RepoError> {
+        let (open, target) = match kind {
+            PackKind::Data => (&self.open_data, self.repo.config().packs.data_bytes),
+            PackKind::Meta => (&self.open_meta, self.repo.config().packs.meta_bytes),
+        };
+        let mut body = lock(open);
+        let capacity = target as usize + limits::FRAME_BYTES_MAX / 8;
+        let capacity = capacity + parity::parity_len(capacity as u64) as usize;
+        let added = stored.len() + TAG_LEN;
+        let full = body.as_ref().is_some_and(|body| {
+            body.len() + added > capacity
+                || body.chunk_count() + frame.chunks.len() > limits::PACK_CHUNK_COUNT_MAX
+                || body.frame_count() == limits::PACK_FRAME_COUNT_MAX
+        });
+        let mut finished = if full { body.take() } else { None };
+        let pack = body.get_or_insert_with(|| PackBody::new(kind, capacity));
+        pack.push(frame, stored);
+        if finished.is_none() && pack.len() as u64 >= target {
+            finished = body.take();
+        }
+        drop(body);
+        let Some(finished) = finished else { return Ok(()) };
+        if kind == PackKind::Meta {
+            self.wait_for_open_frames();
+            self.flush_pack(&self.open_data)?;
+        }
+        self.store.put(finished)
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        lock(&self.tickets)
+    }
+
+    fn draw_ticket(&self) -> u64 {
+        let mut tickets = self.tickets();
+        let ticket = tickets.next;
+        tickets.next += 1;
+        tickets.open.insert(ticket);
+        ticket
+    }
+
+    fn return_ticket(&self, ticket: u64) {
+        self.tickets().open.remove(&ticket);
+        self.tickets_changed.notify_all();
+    }
+
+    /// Waits until every chunk claimed before is in a pack body, so that the nodes that name it can follow.
+    fn wait_for_open_frames(&self) {
+        let tickets = self.tickets();
+        let end = tickets.next;
+        let is_waiting = |tickets: &mut Tickets| tickets.open.first().is_some_and(|first| *first < end);
+        // The guard is of no use afterwards: later tickets do not matter here.
+        drop(self.tickets_changed.wait_while(tickets, is_waiting));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder of this lock panics")
+}
+
+/// Collects chunks into frames; one per thread.
+///
+/// Between [`FrameWriter::begin`] and [`FrameWriter::finish`] the thread must not wait for another one: packs of nodes
+/// wait for its frame.
+pub struct FrameWriter<'w> {
+    writer: &'w ChunkWriter,
+    kind: PackKind,
+    compressor: Compressor,
+    plain: Vec<u8>,
+    chunks: Vec<ChunkEntry>,
+    ticket: Option<u64>,
+}
+
+impl FrameWriter<'_> {
+    /// Begins to collect. Harmless when repeated.
+    pub fn begin(&mut self) {
+        if self.ticket.is_none() && self.kind == PackKind::Data {
+            self.ticket = Some(self.writer.draw_ticket());
+        }
+    }
+
+    /// Stores a directory node unless it is stored already.
+    pub fn put_node(&mut self, bytes: &[u8]) -> Result<NodeId, RepoError> {
+        let id = self.writer.repo.keys.ids.node(bytes);
+        self.put(ContentKind::Node, id.content(), bytes)?;
+        Ok(id)
+    }
+
+    /// Stores a list node unless it is stored already.
+    pub fn put_list(&mut self, bytes: &[u8]) -> Result<ListId, RepoError> {
+        let id = self.writer.repo.keys.ids.list(bytes);
+        self.put(ContentKind::List, id.content(), bytes)?;
+        Ok(id)
+    }
+
+    fn target(&self) -> usize {
+        match self.kind {
+            PackKind::Data => FRAME_BYTES_TARGET_DATA,
+            PackKind::Meta => FRAME_BYTES_TARGET_META,
+        }
+    }
+
+    /// Stores the chunks of a stretch of a file, of these lengths end to end, unless they are stored already.
+    pub fn put_chunks(&mut self, bytes: &[u8], lens: &[usize]) -> Result<Vec<ChunkId>, RepoError> {
+        let mut ids = Vec::with_capacity(lens.len());
+        let mut ours = Vec::new();
+        let (mut start, mut end) = (0, 0);
+        for len in lens {
+            let chunk = bytes.get(end..end + len).expect("the lengths add up to the bytes");
+            let id = self.writer.repo.keys.ids.chunk(chunk);
+            ids.push(id);
+            let fits = end + len - start <= limits::FRAME_BYTES_MAX;
+            if !fits {
+                self.put_run(std::mem::take(&mut ours), bytes.get(start..end).unwrap_or_default())?;
+                start = end;
+            }
+            if let Some(entry) = self.claim(ContentKind::Chunk, id.content(), *len)? {
+                ours.push(entry);
+            } else {
+                self.put_run(std::mem::take(&mut ours), bytes.get(start..end).unwrap_or_default())?;
+                start = end + len;
+            }
+            end += len;
+        }
+        self.put_run(ours, bytes.get(start..end).unwrap_or_default())?;
+        Ok(ids)
+    }
+
+    fn put(&mut self, kind: ContentKind, id: ContentId, bytes: &[u8]) -> Result<(), RepoError> {
+        match self.claim(kind, id, bytes.len())? {
+            Some(entry) => self.put_run(vec![entry], bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// The entry of a chunk that this thread must store.
+    fn claim(&self, kind: ContentKind, id: ContentId, len: usize) -> Result<Option<ChunkEntry>, RepoError> {
+        debug_assert!(self.ticket.is_some() || self.kind == PackKind::Meta);
+        if self.writer.claims.claim(&id)? != Claim::Ours {
+            return Ok(None);
+        }
+        self.writer.bytes_new.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(Some(ChunkEntry { key: id.prefix(), kind, len: len as u32 }))
+    }
+
+    /// Collects chunks that lie end to end. A long run is a frame of its own and is not copied.
+    fn put_run(&mut self, mut chunks: Vec<ChunkEntry>, bytes: &[u8]) -> Result<(), RepoError> {
+        debug_assert_eq!(chunks.iter().map(|chunk| chunk.len as usize).sum::<usize>(), bytes.len());
+        if bytes.len() >= self.target() / 2 {
+            return self.write_frame(chunks, bytes);
+        }
+        if self.plain.len() + bytes.len() > self.target() * 2 {
+            self.flush()?;
+        }
+        self.plain.extend_from_slice(bytes);
+        self.chunks.append(&mut chunks);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), RepoError> {
+        if self.chunks.is_empty() {
+            return Ok(());
+        }
+        let chunks = std::mem::take(&mut self.chunks);
+        let plain = std::mem::take(&mut self.plain);
+        let outcome = self.write_frame(chunks, &plain);
+        self.plain = plain;
+        self.plain.clear();
+        outcome
+    }
+
+    fn write_frame(&mut self, chunks: Vec<ChunkEntry>, plain: &[u8]) -> Result<(), RepoError> {
+        let (codec, stored) = self.compressor.compress(plain);
+        let stored_len = stored.len() as u32;
+        let frame = FrameEntry { codec, depth: 0, stored_len, bases: Vec::new(), chunks };
+        self.writer.append(self.kind, frame, stored)
+    }
+
+    /// Puts what is collected into a pack. Ids that were put may be named in nodes from now on.
+    pub fn finish(&mut self) -> Result<(), RepoError> {
+        let outcome = self.flush();
+        if let Some(ticket) = self.ticket.take() {
+            self.writer.return_ticket(ticket);
+        }
+        outcome
+    }
+}
+
+impl Drop for FrameWriter<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.writer.return_ticket(ticket);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Which chunks and nodes are stored already, being stored, or to be stored by whoever asks.
+//!
+//! A claim is what makes deduplication safe: an id is written into a node only if it was claimed *Known* in a pack
+//! that a listing of this very run has shown, or if its pack is durable before the node is.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Mutex, RwLock};
+
+use crate::id::ContentId;
+use crate::repo::error::RepoError;
+use crate::repo::view::View;
+
+const SHARD_COUNT: usize = 64;
+
+/// Outcome of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It lies in a pack of the view.
+    Known,
+    /// It was claimed in this run; it is or will be in a pack of this run.
+    Taken,
+    /// The caller must store it now.
+    Ours,
+}
+
+/// Ids are keyed hashes already, so their own bytes serve as hash.
+#[derive(Default)]
+pub struct PrefixHasher(u64);
+
+impl Hasher for PrefixHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        // The first byte chooses the shard; the last eight are as random as any.
+        if let Some(last) = bytes.last_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*last);
+        }
+    }
+    fn write_usize(&mut self, _len: usize) {}
+}
+
+type PrefixSet = HashSet<[u8; 16], BuildHasherDefault<PrefixHasher>>;
+
+/// All claims of one run.
+pub struct Claims {
+    view: RwLock<Arc<View>>,
+    pending: Vec<Mutex<PrefixSet>>,
+}
+
+impl Claims {
+    /// Nothing is claimed yet; `view` says what is stored.
+    pub fn new(view: Arc<View>) -> Self {
+        let pending = (0..SHARD_COUNT).map(|_| Mutex::new(PrefixSet::default())).collect();
+        Self { view: RwLock::new(view), pending }
+    }
+
+    fn shard(&self, key: &[u8; 16]) -> &Mutex<PrefixSet> {
+        let [first, ..] = key;
+        self.pending.get(usize::from(*first) % SHARD_COUNT).expect("the remainder is below the count")
+    }
+
+    /// The present view.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().expect("no holder of this lock panics"))
+    }
+
+    /// Claims an id that the caller is able to store now.
+    pub fn claim(&self, id: &ContentId) -> Result<Claim, RepoError> {
+        let key = id.prefix();
+        let shard = self.shard(&key);
+        if shard.lock().expect("no holder of this lock panics").contains(&key) {
+            return Ok(Claim::Taken);
+        }
+        if self.is_known(id)? {
+            return Ok(Claim::Known);
+        }
+        // No lock is held while the index is asked. Should the entry have moved from here into the index in
+        // between, the chunk is stored twice, which costs a little space and is never wrong.
+        let is_new = shard.lock().expect("no holder of this lock panics").insert(key);
+        Ok(if is_new { Claim::Ours } else { Claim::Taken })
+    }
+
+    /// Claims an id only if it is stored already; marks its pack as used.
+    pub fn is_known(&self, id: &ContentId) -> Result<bool, RepoError> {
+        Ok(self.view().claim(&id.prefix())?.is_some())
+    }
+
+    /// Takes over a view in which `stored` keys, stored by this run, are found in the index.
+    pub fn replace_view(&self, view: Arc<View>, stored: impl Iterator<Item = [u8; 16]>) {
+        *self.view.write().expect("no holder of this lock panics") = view;
+        for key in stored {
+            self.shard(&key).lock().expect("no holder of this lock panics").remove(&key);
+        }
+    }
+}

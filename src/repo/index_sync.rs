@@ -1,0 +1,206 @@
+//! Bringing the local index up to date with the index objects, and views of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::format::container::{HEADER_LEN, ObjectKind};
+use crate::format::index_object::{IndexObject, IndexedPack};
+use crate::format::pack::PackDirectory;
+use crate::format::parity;
+use crate::id::{IndexObjectId, PackId};
+use crate::index::{
+    FrameRow, Index, IndexError, IndexOptions, IndexView, NewPack, NewPlace, PackKind, PackRow,
+};
+use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::view::{PackSet, Presence, View};
+use crate::repo::{Repo, names, sealing};
+use crate::storage::{Listed, StorageError};
+
+/// Index objects read and opened side by side before they are added; bounds memory.
+const BATCH_COUNT: usize = 4;
+/// After so many rebuilds in a row the cause is not the index.
+const REBUILD_COUNT_MAX: usize = 1;
+
+/// What a listing showed of the packs.
+#[derive(Default)]
+pub struct PackListing {
+    /// Length by kind and id.
+    pub packs: HashMap<(PackKind, PackId), u64>,
+}
+
+impl Repo {
+    /// The local index, opened, or made anew when it is missing, stale or damaged.
+    pub(crate) fn index(&self) -> Result<Arc<Index>, RepoError> {
+        let mut open = self.index.lock().expect("no holder of this lock panics");
+        let index = match open.take() {
+            Some(index) => index,
+            None => Arc::new(self.cache.open_index(self.id, IndexOptions::default())?.index),
+        };
+        *open = Some(Arc::clone(&index));
+        Ok(index)
+    }
+
+    /// Closes the local index and deletes it; the next one who asks builds it again. Nobody may hold a view of it.
+    pub fn discard_index(&self) -> Result<(), RepoError> {
+        drop(self.index.lock().expect("no holder of this lock panics").take());
+        Ok(self.cache.delete_index(self.id)?)
+    }
+
+    /// Brings the index up to date: reads index objects that are new, drops those that are gone.
+    ///
+    /// A damaged index is deleted and built again. A damaged index object is returned as an error.
+    pub fn sync_index(&self) -> Result<IndexView, RepoError> {
+        let mut rebuilds = 0;
+        loop {
+            match self.try_sync() {
+                Err(RepoError::Index(IndexError::Damaged { .. } | IndexError::Stale))
+                    if rebuilds < REBUILD_COUNT_MAX =>
+                {
+                    rebuilds += 1;
+                    self.discard_index()?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_sync(&self) -> Result<IndexView, RepoError> {
+        let index = self.index()?;
+        let mut listed = HashSet::new();
+        self.storage().list(names::INDEX, &mut |object| {
+            listed.extend(object.name.leaf().parse::<IndexObjectId>());
+        })?;
+        let known: HashSet<_> = index.view()?.index_objects()?.into_iter().collect();
+        let gone: Vec<_> = known.difference(&listed).copied().collect();
+        if !gone.is_empty() {
+            index.remove_index_objects(&gone)?;
+        }
+        let mut new: Vec<_> = listed.difference(&known).copied().collect();
+        new.sort_unstable();
+        for batch in new.chunks(BATCH_COUNT) {
+            let read: Vec<_> = batch.par_iter().map(|id| (*id, self.read_index_object(*id))).collect();
+            for (id, object) in read {
+                match object {
+                    Ok(object) => index.add_index_object(id, new_packs(&object))?,
+                    // Removed by a prune since the listing: what survives is described by newer objects.
+                    Err(RepoError::Storage(StorageError::Missing { .. })) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(index.view()?)
+    }
+
+    /// Reads, opens and decodes an index object.
+    pub fn read_index_object(&self, id: IndexObjectId) -> Result<IndexObject, RepoError> {
+        let name = names::index_object(&id);
+        let stored = self.storage().get(&name)?;
+        let open = || -> Result<IndexObject, DamageReason> {
+            let plain = sealing::open_object(&self.keys, self.id, ObjectKind::Index, None, &stored)?;
+            Ok(IndexObject::decode(&plain)?)
+        };
+        let object = open().or_else(|damage| {
+            // The id is the hash of the payload, so parity can prove that it mended it.
+            let mended = parity::repair(&stored, None, id.bytes()).map_err(|_| damage.clone())?;
+            let plain = sealing::open_object(&self.keys, self.id, ObjectKind::Index, None, &mended)?;
+            IndexObject::decode(&plain).map_err(DamageReason::from)
+        });
+        object.map_err(|source| RepoError::Damaged { name: name.to_string(), source })
+    }
+
+    /// Names and lengths of all packs, from a listing made now.
+    pub fn list_packs(&self) -> Result<PackListing, RepoError> {
+        let mut listing = PackListing::default();
+        for (folder, kind) in [(names::DATA, PackKind::Data), (names::META, PackKind::Meta)] {
+            self.storage().list(folder, &mut |Listed { name, len, .. }| {
+                if let Ok(id) = name.leaf().parse::<PackId>() {
+                    listing.packs.insert((kind, id), len);
+                }
+            })?;
+        }
+        Ok(listing)
+    }
+
+    /// What a writer may rely on: packs that the index describes and a fresh listing shows with the right length.
+    ///
+    /// Known packs that are missing or short are returned; what they hold counts as absent and heals by being
+    /// stored again.
+    pub fn writer_view(&self) -> Result<(View, Vec<PackRow>, PackListing), RepoError> {
+        let index = self.sync_index()?;
+        let listing = self.list_packs()?;
+        let mut end = 0;
+        let mut absent = Vec::new();
+        let mut present = Vec::new();
+        index.visit_packs(&mut |number, row| {
+            end = end.max(number.0 + 1);
+            let len = listing.packs.get(&(row.kind, row.id));
+            if len.is_some_and(|len| is_right_len(*len, row.payload_len)) {
+                present.push(number);
+            } else {
+                absent.push(row);
+            }
+        })?;
+        let packs = PackSet::below(end);
+        present.into_iter().for_each(|number| packs.insert(number));
+        let used = Arc::new(PackSet::below(end));
+        Ok((View::new(index, Presence::Listed(packs), used), absent, listing))
+    }
+
+    /// What a reader may try: everything that the index describes.
+    pub fn reader_view(&self) -> Result<View, RepoError> {
+        Ok(View::new(self.sync_index()?, Presence::Described, Arc::default()))
+    }
+
+    /// Reads header, tail and directory of a pack with as few ranged reads as possible.
+    pub fn read_pack_directory(&self, kind: PackKind, id: PackId) -> Result<IndexedPack, RepoError> {
+        crate::repo::pack_sealing::read_directory(self, kind, id)
+    }
+}
+
+/// A pack may be listed with or without its parity.
+pub fn is_right_len(listed: u64, payload_len: u64) -> bool {
+    listed == payload_len || listed == payload_len + parity::parity_len(payload_len)
+}
+
+/// The rows that an index object adds to the index.
+pub fn new_packs(object: &IndexObject) -> Vec<NewPack> {
+    object.packs.iter().map(new_pack).collect()
+}
+
+fn new_pack(pack: &IndexedPack) -> NewPack {
+    let kind = if pack.kind == PackKind::Data as u8 { PackKind::Data } else { PackKind::Meta };
+    let mut frames = Vec::with_capacity(pack.frames.len());
+    let mut places = Vec::new();
+    let mut offset = HEADER_LEN as u64;
+    for (number, frame) in pack.frames.iter().enumerate() {
+        frames.push(FrameRow {
+            offset: offset as u32,
+            stored_len: frame.stored_len,
+            plain_len: frame.plain_len() as u32,
+            codec: frame.codec as u8,
+            depth: frame.depth,
+            list_hash: frame.list_hash(),
+            bases: frame.bases.clone(),
+        });
+        offset += PackDirectory::sealed_len(frame);
+        let mut start = 0;
+        for chunk in &frame.chunks {
+            places.push(NewPlace { key: chunk.key, frame: number as u16, start, len: chunk.len });
+            start += chunk.len;
+        }
+    }
+    let row = PackRow {
+        id: pack.id,
+        kind,
+        payload_len: pack.payload_len,
+        wrap: pack.wrap,
+        flags: pack.flags,
+        generation: pack.generation,
+        salt: pack.salt,
+        frame_count: frames.len() as u32,
+        chunk_count: places.len() as u32,
+    };
+    NewPack { row, frames, places }
+}

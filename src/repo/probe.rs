@@ -1,0 +1,52 @@
+//! Probes of a storage: does it keep the promises that the protocol rests on?
+
+use std::collections::BTreeMap;
+
+use crate::crypto;
+use crate::repo::error::RepoError;
+use crate::storage::{Created, ObjectName, Storage};
+use crate::units::ByteRange;
+
+const FIRST: &[u8] = b"kluis probe: the first bytes of this name";
+const SECOND: &[u8] = b"kluis probe: other bytes for the same name";
+
+/// Runs all probes with objects of their own and removes these again. Each promise is named with whether it holds.
+pub fn run(storage: &dyn Storage) -> Result<BTreeMap<String, bool>, RepoError> {
+    let random: [u8; 8] = crypto::random()?;
+    let word = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let name_of = |text: String| ObjectName::new(text).expect("made of fixed words and hexadecimal");
+    let name = name_of(format!("tmp/probe-a{word}"));
+    let other_case = name_of(format!("tmp/probe-A{word}"));
+    let mut outcome = BTreeMap::new();
+    let result = probe(storage, &name, &other_case, &mut outcome);
+    storage.delete(&name)?;
+    storage.delete(&other_case)?;
+    result?;
+    let is_gone = storage.get(&name).is_err() && !is_listed(storage, &name)?;
+    outcome.insert("delete_is_visible".to_owned(), is_gone);
+    Ok(outcome)
+}
+
+fn probe(
+    storage: &dyn Storage,
+    name: &ObjectName,
+    other_case: &ObjectName,
+    outcome: &mut BTreeMap<String, bool>,
+) -> Result<(), RepoError> {
+    storage.create(name, FIRST)?;
+    let is_refused = storage.create(name, SECOND)? == Created::Exists;
+    outcome.insert("second_create_is_refused".to_owned(), is_refused && storage.get(name)? == FIRST);
+    outcome.insert("created_name_is_listed".to_owned(), is_listed(storage, name)?);
+    let mut middle = Vec::new();
+    storage.get_range(name, ByteRange { start: 6, len: 5 }, &mut middle)?;
+    outcome.insert("ranges_are_exact".to_owned(), middle == b"probe");
+    let is_distinct = storage.create(other_case, SECOND)? == Created::Created && storage.get(name)? == FIRST;
+    outcome.insert("names_are_case_sensitive".to_owned(), is_distinct);
+    Ok(())
+}
+
+fn is_listed(storage: &dyn Storage, name: &ObjectName) -> Result<bool, RepoError> {
+    let mut found = false;
+    storage.list("tmp", &mut |listed| found |= listed.name == *name)?;
+    Ok(found)
+}

@@ -1,0 +1,219 @@
+//! Making and opening a repository: README, settings, slots, keyring (docs/format.md, "Settings", "Keyring").
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::chunker::ChunkSizes;
+use crate::crypto::{self, KdfParams, Secret, keyed_tag};
+use crate::format::keyring::{GenerationFields, KeyringFields};
+use crate::format::repository_config::{ChunkerConfig, PackConfig, RepositoryConfig};
+use crate::format::{FormatError, parity};
+use crate::id::{RepositoryId, SeriesId};
+use crate::index::{CacheFolder, CacheFolderError, Observed, SeriesMark, Witness, WitnessError};
+use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::keys::Keys;
+use crate::repo::slots::{self, NewSlot, UnlockSecret};
+use crate::repo::{Repo, Surroundings, create_resolved, names, probe, read_control, sealing};
+use crate::storage::{Created, ObjectName, Storage};
+
+const PACK_BYTES_DATA: u64 = 32 << 20;
+const PACK_BYTES_META: u64 = 8 << 20;
+const SETTLE_SECONDS: u64 = 120;
+
+const README: &str = "This is a kluis backup repository (format 1).
+
+Everything in here is needed and encrypted. Do not change, rename or delete anything by hand.
+To look inside or to restore, use the program `repo`:
+
+    repo -r <this folder> snapshots
+    repo -r <this folder> restore latest --target <somewhere>
+
+It asks for the passphrase, without which nobody can read this, its owner included.
+The format is specified in docs/format.md of the source code of kluis.
+";
+
+/// How a new repository is made.
+pub struct InitOptions {
+    /// Whether parity follows every object.
+    pub parity: bool,
+    /// Sizes of chunks.
+    pub chunk_sizes: ChunkSizes,
+    /// Payload at which a pack of chunks is finished, in bytes.
+    pub pack_bytes: u64,
+    /// What a try of a passphrase costs.
+    pub kdf: KdfParams,
+    /// What people call the first slot.
+    pub label: String,
+}
+
+impl Default for InitOptions {
+    fn default() -> Self {
+        let kdf = KdfParams::default();
+        let chunk_sizes = ChunkSizes::default();
+        Self { parity: true, chunk_sizes, pack_bytes: PACK_BYTES_DATA, kdf, label: "first".to_owned() }
+    }
+}
+
+/// See [`Repo::init`].
+pub fn init(around: Surroundings, options: &InitOptions, secret: &UnlockSecret) -> Result<Repo, RepoError> {
+    let storage = Arc::clone(&around.storage);
+    if Repo::exists(&*storage)? {
+        return Err(RepoError::Exists { place: storage.place() });
+    }
+    let probes = probe::run(&*storage)?;
+    let id = RepositoryId::new(crypto::random()?);
+    let unlock_key = crypto::random_secret()?;
+    let keyring = new_keyring()?;
+    let keys = Keys::new(&keyring);
+    let now = around.clock.now();
+    create_once(&*storage, &names::readme(), README.as_bytes())?;
+    let slot = NewSlot { secret, kdf: options.kdf, label: &options.label, now };
+    slots::create(&*storage, id, true, &unlock_key, &slot)?;
+    let name = names::keyring(keyring.number);
+    let plain = keyring.encode().map_err(RepoError::Unstorable)?;
+    let mut sealed = sealing::seal_keyring(&unlock_key, id, name.as_str(), &plain)?;
+    if options.parity {
+        parity::append(&mut sealed);
+    }
+    create_once(&*storage, &name, &sealed)?;
+    create_once(&*storage, &names::copy(&name), &sealed)?;
+    let config = new_config(id, options, &around, probes);
+    let text = config.encode(|text| keyed_tag(&keys.config, text)).map_err(RepoError::Unstorable)?;
+    let name = names::config(config.number);
+    create_once(&*storage, &names::copy(&name), text.as_bytes())?;
+    create_once(&*storage, &name, text.as_bytes())?;
+    open(around, secret)
+}
+
+fn create_once(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Result<(), RepoError> {
+    match create_resolved(storage, name, bytes)? {
+        Created::Created => Ok(()),
+        Created::Exists => Err(RepoError::Exists { place: storage.place() }),
+    }
+}
+
+fn new_keyring() -> Result<KeyringFields, RepoError> {
+    let generation =
+        GenerationFields { number: 1, content_root: crypto::random()?, catalogue_root: crypto::random()? };
+    Ok(KeyringFields { version: 1, number: 1, master: crypto::random()?, generations: vec![generation] })
+}
+
+fn new_config(
+    id: RepositoryId,
+    options: &InitOptions,
+    around: &Surroundings,
+    probes: BTreeMap<String, bool>,
+) -> RepositoryConfig {
+    let sizes = options.chunk_sizes;
+    RepositoryConfig {
+        format: 1,
+        repository: id.to_string(),
+        number: 1,
+        created: around.clock.now().rfc3339(),
+        required: Vec::new(),
+        chunker: ChunkerConfig {
+            method: 1,
+            bytes_min: sizes.min() as u32,
+            bytes_average: sizes.average() as u32,
+            bytes_max: sizes.max() as u32,
+        },
+        packs: PackConfig {
+            data_bytes: options.pack_bytes,
+            meta_bytes: PACK_BYTES_META.min(options.pack_bytes),
+            padding: false,
+        },
+        parity: options.parity,
+        copies: true,
+        settle_seconds: if around.storage.listing_lags() { SETTLE_SECONDS } else { 0 },
+        probes,
+        unknown: BTreeMap::new(),
+        tag: String::new(),
+    }
+}
+
+/// The highest number among the objects of a folder that are named by number.
+pub fn newest_number(storage: &dyn Storage, folder: &str) -> Result<Option<u64>, RepoError> {
+    let mut newest = None;
+    storage.list(folder, &mut |listed| newest = newest.max(listed.name.leaf().parse::<u64>().ok()))?;
+    Ok(newest)
+}
+
+/// See [`Repo::open`].
+pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoError> {
+    let storage = Arc::clone(&around.storage);
+    let no_repository = || RepoError::NoRepository { place: storage.place() };
+    let config_number = newest_number(&*storage, names::CONFIG)?.ok_or_else(no_repository)?;
+    let config_name = names::config(config_number);
+    let decode = |bytes: &[u8]| Ok((RepositoryConfig::decode(bytes)?, bytes.to_vec()));
+    let (config, text) = read_control(&*storage, &config_name, decode)?;
+    let damaged = |source| RepoError::Damaged { name: config_name.to_string(), source };
+    let id = config.repository.parse::<RepositoryId>().map_err(|_| {
+        damaged(FormatError::invalid("repository configuration", "its repository id does not parse").into())
+    })?;
+    let unlock_key = slots::unlock(&*storage, id, secret)?;
+    let (keyring, keyring_number) = open_keyring(&*storage, id, &unlock_key)?;
+    let keys = Keys::new(&keyring);
+    let text = String::from_utf8(text).map_err(|_| damaged(DamageReason::Tag))?;
+    let tag: String = keyed_tag(&keys.config, &config.tagged_text(&text))
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    if tag != config.tag || config.number != config_number {
+        return Err(damaged(DamageReason::Tag));
+    }
+    let keys = Arc::new(keys);
+    let cache = CacheFolder::open(&around.cache)?;
+    let repo = Repo { around, id, config, keys, unlock_key, cache, index: Mutex::new(None) };
+    let observed =
+        Observed { config: Some(config_number), keyring: Some(keyring_number), ..repo.nothing_observed() };
+    repo.witness(&observed)?;
+    Ok(repo)
+}
+
+fn open_keyring(
+    storage: &dyn Storage,
+    id: RepositoryId,
+    unlock_key: &Secret<32>,
+) -> Result<(KeyringFields, u64), RepoError> {
+    let missing = || RepoError::NoRepository { place: storage.place() };
+    let number = newest_number(storage, names::KEYRING)?.ok_or_else(missing)?;
+    let name = names::keyring(number);
+    let keyring = read_control(storage, &name, |stored| {
+        let plain = sealing::open_keyring(unlock_key, id, name.as_str(), stored)?;
+        Ok(KeyringFields::decode(&plain)?)
+    })?;
+    Ok((keyring, number))
+}
+
+impl Repo {
+    /// Compares what was seen of the repository with what this computer saw before, and remembers it.
+    pub(crate) fn witness(&self, observed: &Observed) -> Result<(), RepoError> {
+        let path = self.cache.witness_path(self.id)?;
+        match Witness::ask(&path, observed) {
+            Ok(_) => Ok(()),
+            Err(WitnessError::Failed { path, source }) => Err(CacheFolderError { path, source }.into()),
+            Err(error) => Err(RepoError::Replaced(error)),
+        }
+    }
+
+    /// An observation of this repository in which nothing was looked at yet.
+    pub(crate) fn nothing_observed(&self) -> Observed {
+        Observed {
+            repository: self.id,
+            key_fingerprint: self.keys.fingerprint,
+            config: None,
+            keyring: None,
+            prune: None,
+            forget_count: None,
+            series: None,
+        }
+    }
+
+    /// Remembers the newest snapshot of a series.
+    pub(crate) fn witness_commit(&self, series: SeriesId, mark: SeriesMark) -> Result<(), RepoError> {
+        let path = self.cache.witness_path(self.id)?;
+        let mut witness = Witness::ask(&path, &self.nothing_observed()).map_err(RepoError::Replaced)?;
+        witness.series.insert(series, mark);
+        witness.save(&path).map_err(RepoError::Replaced)
+    }
+}

@@ -1,0 +1,161 @@
+//! What a run may rely on: the packs that the index describes *and* a listing has shown.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::id::{ContentId, PackId};
+use crate::index::{FrameRow, IndexError, IndexView, PackNumber, PackRow, Place};
+use crate::repo::error::RepoError;
+
+/// A set of pack numbers that grows from several threads.
+#[derive(Debug, Default)]
+pub struct PackSet {
+    words: Vec<AtomicU64>,
+}
+
+impl PackSet {
+    /// An empty set for packs below `end`.
+    pub fn below(end: u32) -> Self {
+        Self { words: (0..end.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    /// The same packs, with room for all below `end`.
+    fn extended_to(&self, end: u32) -> Self {
+        let larger = Self::below(end.max(64 * self.words.len() as u32));
+        for (word, before) in larger.words.iter().zip(&self.words) {
+            word.store(before.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        larger
+    }
+
+    /// Adds a pack; says nothing of packs beyond the end.
+    pub fn insert(&self, pack: PackNumber) {
+        if let Some(word) = self.words.get(pack.0 as usize / 64) {
+            let bit = 1 << (pack.0 % 64);
+            // Most packs are marked over and over: reading first keeps the cache line shared.
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether the pack is in the set.
+    pub fn contains(&self, pack: PackNumber) -> bool {
+        let word = self.words.get(pack.0 as usize / 64).map(|word| word.load(Ordering::Relaxed));
+        word.is_some_and(|word| word & (1 << (pack.0 % 64)) != 0)
+    }
+}
+
+/// Which packs count.
+#[derive(Debug)]
+pub enum Presence {
+    /// All that the index describes: for readers, who notice a missing pack when they read it.
+    Described,
+    /// Those that a listing has shown with the right length and no open plan dooms: for writers.
+    Listed(PackSet),
+}
+
+/// What a run may rely on. Shared by all its threads.
+pub struct View {
+    index: IndexView,
+    presence: Presence,
+    used: Arc<PackSet>,
+}
+
+impl View {
+    /// A view of the index in which `presence` counts. Packs that are claimed from are added to `used`.
+    pub fn new(index: IndexView, presence: Presence, used: Arc<PackSet>) -> Self {
+        Self { index, presence, used }
+    }
+
+    /// The view with `own` packs, which this run has stored, added to what is present; `index` knows them.
+    pub fn extended(&self, index: IndexView, own: impl Iterator<Item = PackId>) -> Result<Self, RepoError> {
+        let presence = match &self.presence {
+            Presence::Described => Presence::Described,
+            Presence::Listed(before) => {
+                let mut numbers = Vec::new();
+                for id in own {
+                    numbers.extend(index.pack_number(&id)?);
+                }
+                let end = numbers.iter().map(|number| number.0 + 1).max().unwrap_or(0);
+                let packs = before.extended_to(end);
+                numbers.into_iter().for_each(|number| packs.insert(number));
+                Presence::Listed(packs)
+            }
+        };
+        Ok(Self { index, presence, used: Arc::clone(&self.used) })
+    }
+
+    /// The index below.
+    pub fn index(&self) -> &IndexView {
+        &self.index
+    }
+
+    fn is_present(&self, pack: PackNumber) -> bool {
+        match &self.presence {
+            Presence::Described => true,
+            Presence::Listed(packs) => packs.contains(pack),
+        }
+    }
+
+    /// The present copy of least depth, for reading.
+    pub fn find(&self, key: &[u8; 16]) -> Result<Option<Place>, RepoError> {
+        let places = self.index.lookup(key)?;
+        let mut present = places.iter().filter(|place| self.is_present(place.pack));
+        let Some(first) = present.next() else { return Ok(None) };
+        let mut best = (None, first);
+        for place in present {
+            if best.0.is_none() {
+                best.0 = Some(self.frame(best.1.pack, best.1.frame)?.depth);
+            }
+            let depth = self.frame(place.pack, place.frame)?.depth;
+            if Some(depth) < best.0 {
+                best = (Some(depth), place);
+            }
+        }
+        Ok(Some(best.1))
+    }
+
+    /// Claims the present copy of least depth: marks its pack, and the packs of all bases below it, as used.
+    ///
+    /// A copy whose bases are not all present counts as absent, so that it heals by being stored again.
+    pub fn claim(&self, key: &[u8; 16]) -> Result<Option<Place>, RepoError> {
+        let Some(place) = self.find(key)? else { return Ok(None) };
+        if !self.index.has_bases() {
+            self.used.insert(place.pack);
+            return Ok(Some(place));
+        }
+        let mut claimed = vec![place.pack];
+        let mut open = vec![self.frame(place.pack, place.frame)?];
+        while let Some(frame) = open.pop() {
+            for base in &frame.bases {
+                let Some(below) = self.find(&base.prefix())? else { return Ok(None) };
+                let row = self.frame(below.pack, below.frame)?;
+                if row.depth >= frame.depth {
+                    return Ok(None);
+                }
+                claimed.push(below.pack);
+                open.push(row);
+            }
+        }
+        claimed.into_iter().for_each(|pack| self.used.insert(pack));
+        Ok(Some(place))
+    }
+
+    /// A frame that the index must know, because a place names it.
+    pub fn frame(&self, pack: PackNumber, frame: u16) -> Result<FrameRow, RepoError> {
+        let row = self.index.frame(pack, frame)?;
+        Ok(row.ok_or_else(|| IndexError::damaged("a place names a frame that is not there"))?)
+    }
+
+    /// A pack that the index must know.
+    pub fn pack(&self, pack: PackNumber) -> Result<PackRow, RepoError> {
+        let row = self.index.pack(pack)?;
+        Ok(row.ok_or_else(|| IndexError::damaged("a place names a pack that is not there"))?)
+    }
+
+    /// Whether something that is present holds this id.
+    pub fn holds(&self, id: &ContentId) -> Result<bool, RepoError> {
+        Ok(self.find(&id.prefix())?.is_some())
+    }
+}

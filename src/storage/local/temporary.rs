@@ -1,0 +1,176 @@
+//! Unfinished files in `tmp/`: written and synced there, and then given their final name in one step.
+//!
+//! A temporary file is locked for as long as its writer lives, so that a later process can tell a leftover from work
+//! in progress. Between making the file and locking it there is a moment in which somebody else may take it for a
+//! leftover and remove it. The writer then finds its file gone when it wants to give it a name, and writes a new one.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::fs::{Advice, AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::folders::Folders;
+use crate::clock::{Clock, SystemClock};
+use crate::storage::Created;
+
+/// The folder of unfinished files. It lies in the repository, so that a link to the final name is possible.
+pub(super) const FOLDER: &str = "tmp";
+
+/// From here on the pages of a written file leave the cache: packs are not read again soon, and would push out what
+/// is.
+const CACHE_DROP_LEN_MIN: usize = 1 << 20;
+
+const ATTEMPT_COUNT_MAX: usize = 16;
+
+/// A lock on a network file system may not reach other hosts. There only files so old are taken for leftovers.
+const FOREIGN_AGE_MIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Draws names that no other process uses.
+pub(super) struct TemporaryNames {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl TemporaryNames {
+    pub(super) fn new() -> io::Result<Self> {
+        let mut prefix = [0; 8];
+        getrandom::fill(&mut prefix)?;
+        Ok(Self { prefix: u64::from_le_bytes(prefix), next: AtomicU64::new(0) })
+    }
+
+    fn next(&self) -> String {
+        format!("{FOLDER}/{:016x}.{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// An unfinished file. It is removed when this is dropped, whatever happened; a name that it was given stays.
+pub(super) struct Temporary<'a> {
+    folders: &'a Folders,
+    path: String,
+    file: File,
+}
+
+impl<'a> Temporary<'a> {
+    /// Writes `bytes` to a new file and calls `sync`, which makes it durable.
+    pub(super) fn write(
+        folders: &'a Folders,
+        names: &TemporaryNames,
+        bytes: &[u8],
+        sync: &dyn Fn(&File) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let mut temporary = Self::new(folders, names)?;
+        temporary.file.write_all(bytes)?;
+        if sync(&temporary.file).is_err() {
+            // The kernel may have marked the pages clean although they never reached the disk. A second sync of the
+            // same file would then succeed and prove nothing, so the file goes and the bytes are written again.
+            drop(temporary);
+            temporary = Self::new(folders, names)?;
+            temporary.file.write_all(bytes)?;
+            sync(&temporary.file)?;
+        }
+        if bytes.len() >= CACHE_DROP_LEN_MIN {
+            // Only advice: a file system that cannot do it keeps its cache.
+            let _ = rustix::fs::fadvise(&temporary.file, 0, None, Advice::DontNeed);
+        }
+        Ok(temporary)
+    }
+
+    fn new(folders: &'a Folders, names: &TemporaryNames) -> io::Result<Self> {
+        for _ in 0..ATTEMPT_COUNT_MAX {
+            let path = names.next();
+            let file = match open_new(folders, &path) {
+                Ok(file) => File::from(file),
+                Err(Errno::EXIST) => continue,
+                Err(Errno::NOENT) => {
+                    folders.make(FOLDER)?;
+                    continue;
+                }
+                Err(errno) => return Err(errno.into()),
+            };
+            let temporary = Self { folders, path, file };
+            match rustix::fs::flock(&temporary.file, FlockOperation::NonBlockingLockExclusive) {
+                // Somebody took it for a leftover and is about to remove it.
+                Err(Errno::WOULDBLOCK) => {}
+                // Without locks nobody can take it for a leftover either.
+                Ok(()) | Err(_) => return Ok(temporary),
+            }
+        }
+        Err(io::Error::other("no temporary file could be made"))
+    }
+
+    /// Gives the file a name, unless the name is taken. The name is not durable before its folder is synced.
+    pub(super) fn publish(&self, folder: &OwnedFd, leaf: &str) -> Result<Created, Errno> {
+        let root = self.folders.root();
+        match retry_on_intr(|| rustix::fs::linkat(root, &self.path, folder, leaf, AtFlags::empty())) {
+            Ok(()) => Ok(Created::Created),
+            Err(Errno::EXIST) => Ok(Created::Exists),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => self.publish_by_rename(folder, leaf),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// As [`publish`](Self::publish), for file systems that know no links.
+    pub(super) fn publish_by_rename(&self, folder: &OwnedFd, leaf: &str) -> Result<Created, Errno> {
+        let root = self.folders.root();
+        let flags = RenameFlags::NOREPLACE;
+        match retry_on_intr(|| rustix::fs::renameat_with(root, &self.path, folder, leaf, flags)) {
+            Ok(()) => Ok(Created::Created),
+            Err(Errno::EXIST) => Ok(Created::Exists),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Puts the file in the place of whatever has the name.
+    pub(super) fn publish_over(&self, folder: &OwnedFd, leaf: &str) -> Result<(), Errno> {
+        retry_on_intr(|| rustix::fs::renameat(self.folders.root(), &self.path, folder, leaf))
+    }
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        // A failure leaves a leftover, which the next process removes; after a rename the name is gone already.
+        let _ = rustix::fs::unlinkat(self.folders.root(), &self.path, AtFlags::empty());
+        // The lock lies on the file, not on its name, and a child process that was just started shares it until it
+        // runs its own program. Without this the finished object could look held for that long.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
+
+fn open_new(folders: &Folders, path: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    retry_on_intr(|| rustix::fs::openat(folders.root(), path, flags, Mode::RUSR | Mode::WUSR))
+}
+
+/// Removes what processes that are gone left in `tmp/`.
+pub(super) fn remove_leftovers(folders: &Folders, locks_reach_all_hosts: bool) -> io::Result<()> {
+    let folder = match folders.open(FOLDER) {
+        Err(Errno::NOENT) => return Ok(()),
+        opened => opened?,
+    };
+    for entry in Dir::read_from(&folder)? {
+        let entry = entry?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        // What cannot be opened or locked may be somebody's work. It costs space, no more.
+        let Ok(file) = rustix::fs::openat(&folder, entry.file_name(), flags, Mode::empty()) else { continue };
+        let file = File::from(file);
+        let metadata = file.metadata()?;
+        let is_left = metadata.is_file()
+            && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
+            && (locks_reach_all_hosts || is_old(&metadata));
+        if is_left {
+            let _ = rustix::fs::unlinkat(&folder, entry.file_name(), AtFlags::empty());
+        }
+    }
+    Ok(())
+}
+
+fn is_old(metadata: &Metadata) -> bool {
+    // A wrong clock costs the writer a second attempt, nothing else.
+    let age_seconds = SystemClock.now().seconds.saturating_sub(metadata.mtime());
+    u64::try_from(age_seconds).is_ok_and(|age| age >= FOREIGN_AGE_MIN.as_secs())
+}

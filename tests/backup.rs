@@ -1,0 +1,147 @@
+//! Backups of real folders into a repository in memory, read back through the tree.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use kluis::backup::{self, BackupOptions, BackupReport, Labels, ParentChoice};
+use kluis::clock::SystemClock;
+use kluis::compress::Compression;
+use kluis::crypto::{KdfParams, Secret};
+use kluis::event::Silent;
+use kluis::format::tree::{Content, Entry};
+use kluis::id::NodeId;
+use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
+use kluis::source::Excludes;
+use kluis::storage::{MemoryStorage, Storage};
+
+fn key() -> UnlockSecret {
+    UnlockSecret::KeyFile(Secret::new([7; 32]))
+}
+
+fn surroundings(storage: &MemoryStorage, cache: &Path) -> Surroundings {
+    let storage: Arc<dyn Storage> = Arc::new(storage.clone());
+    let identity = Identity { host: "host".into(), user: "user".into(), process: 1, boot: "boot".into() };
+    Surroundings { storage, cache: cache.to_owned(), clock: Arc::new(SystemClock), identity }
+}
+
+fn options(source: &Path) -> BackupOptions {
+    BackupOptions {
+        sources: vec![source.to_owned()],
+        excludes: Excludes::default(),
+        one_file_system: false,
+        skipped_folders: Vec::new(),
+        parent: ParentChoice::Newest,
+        dry_run: false,
+        skip_if_unchanged: false,
+        labels: Labels::default(),
+        compression: Compression::Auto,
+        verify: true,
+        threads: 0,
+    }
+}
+
+fn init(storage: &MemoryStorage, cache: &Path) -> Arc<Repo> {
+    let init = InitOptions { kdf: KdfParams::MIN, ..InitOptions::default() };
+    Arc::new(Repo::init(surroundings(storage, cache), &init, &key()).unwrap())
+}
+
+fn back_up(repo: &Arc<Repo>, source: &Path) -> BackupReport {
+    backup::run(repo, &options(source), &Silent::default()).unwrap()
+}
+
+/// Every file below a folder of a snapshot, by path.
+fn read_tree(repo: &Arc<Repo>) -> BTreeMap<Vec<u8>, (Entry, Vec<u8>)> {
+    let reader = TreeReader::new(Arc::new(repo.chunk_reader().unwrap()));
+    let snapshots = repo.snapshots().unwrap();
+    let root = snapshots.select("latest", &Default::default()).unwrap().root;
+    let mut files = BTreeMap::new();
+    read_folder(&reader, root, &[], &mut files);
+    files
+}
+
+fn read_folder(
+    reader: &TreeReader,
+    id: NodeId,
+    path: &[u8],
+    files: &mut BTreeMap<Vec<u8>, (Entry, Vec<u8>)>,
+) {
+    for entry in reader.directory(id) {
+        let entry = entry.unwrap();
+        let below = [path, b"/", entry.name.as_slice()].concat();
+        let mut bytes = Vec::new();
+        let append = &mut |chunk: &[u8]| {
+            bytes.extend_from_slice(chunk);
+            Ok::<(), RepoError>(())
+        };
+        reader.visit_bytes(&entry.content, append).unwrap();
+        if let Content::Directory(id) = entry.content {
+            read_folder(reader, id, &below, files);
+        }
+        files.insert(below, (entry, bytes));
+    }
+}
+
+fn noise(len: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn what_was_backed_up_reads_back_and_an_unchanged_tree_costs_nothing() {
+    let (source, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let write = |name: &str, bytes: &[u8]| {
+        let path = source.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let mut expected = BTreeMap::new();
+    for number in 0..1500 {
+        expected.insert(
+            format!("many/file-{number:05}"),
+            format!("text {number}\n").repeat(number % 40).into_bytes(),
+        );
+    }
+    expected.insert("large.bin".to_owned(), noise(30 << 20, 1));
+    expected.insert("middle.bin".to_owned(), noise(3 << 20, 2));
+    expected.insert("deep/er/and/deeper/still".to_owned(), b"x".to_vec());
+    expected.iter().for_each(|(name, bytes)| write(name, bytes));
+    std::fs::create_dir(source.path().join("empty")).unwrap();
+
+    let storage = MemoryStorage::new();
+    let repo = init(&storage, cache.path());
+    let first = back_up(&repo, source.path());
+    assert_eq!((first.files_new, first.files_changed, first.files_unchanged), (1503, 0, 0));
+    assert!(first.problems.is_empty(), "{:?}", first.problems);
+    let read = read_tree(&repo);
+    for (name, bytes) in &expected {
+        let path = source.path().join(name);
+        let (entry, stored) = &read[path.as_os_str().as_encoded_bytes()];
+        assert!(stored == bytes, "{name} differs");
+        assert_eq!(entry.size, bytes.len() as u64, "{name}");
+    }
+    assert!(read.contains_key(source.path().join("empty").as_os_str().as_encoded_bytes()));
+
+    let object_count = storage.objects().len();
+    let second = back_up(&repo, source.path());
+    assert_eq!((second.files_new, second.files_changed, second.files_unchanged), (0, 0, 1503));
+    assert_eq!(second.bytes_new, 0);
+    assert_eq!(storage.objects().len(), object_count + 2, "a snapshot and its copy are all that is new");
+    let snapshots = repo.snapshots().unwrap().snapshots;
+    assert_eq!(snapshots[0].root, snapshots[1].root);
+    assert_eq!((snapshots[0].sequence, snapshots[1].sequence), (1, 2));
+
+    write("many/file-00700", b"changed");
+    let third = back_up(&repo, source.path());
+    assert_eq!((third.files_new, third.files_changed, third.files_unchanged), (0, 1, 1502));
+    let path = source.path().join("many/file-00700");
+    assert_eq!(read_tree(&repo)[path.as_os_str().as_encoded_bytes()].1, b"changed");
+    drop(repo);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let reopened = Arc::new(Repo::open(surroundings(&storage, elsewhere.path()), &key()).unwrap());
+    assert_eq!(read_tree(&reopened).len(), read.len());
+}

@@ -1,0 +1,7 @@
+//! The real binary, as a person or a script meets it.
+
+#![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
+
+mod help;
+mod home;
+mod secrets;
