@@ -10,3 +10,4 @@ mod tree;
 mod crash;
 mod errors;
 mod property;
+mod trouble;
