@@ -67,7 +67,7 @@ use std::sync::{Arc, Mutex};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableHandle};
 
 pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
-pub use error::IndexError;
+pub use error::{IndexError, expects_panic};
 pub use view::{IndexTotals, IndexView, Places};
 pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};
 

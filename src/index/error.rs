@@ -5,6 +5,7 @@
 //! could leave half-done is used afterwards: a transaction is dropped, and the caller deletes the file.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,10 +91,26 @@ impl From<redb::CursorError> for IndexError {
     }
 }
 
+thread_local! {
+    static GUARD_COUNT: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a panic of this thread would be turned into [`IndexError::Damaged`] now. A panic hook asks this: such a
+/// panic is no bug, and must neither be told nor end the process.
+pub fn expects_panic() -> bool {
+    GUARD_COUNT.get() > 0
+}
+
+fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    GUARD_COUNT.set(GUARD_COUNT.get() + 1);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    GUARD_COUNT.set(GUARD_COUNT.get() - 1);
+    outcome
+}
+
 /// Runs `work`, and turns its panic into [`IndexError::Damaged`]. No caller's code may run inside.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(IndexError::damaged(&panic_text(&*panic))))
+    catch(work).unwrap_or_else(|panic| Err(IndexError::damaged(&panic_text(&*panic))))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -123,6 +140,6 @@ impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         let inner = self.0.take();
         // The file is disposable and its last commit is complete: there is nothing to report.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
+        let _ = catch(|| drop(inner));
     }
 }
