@@ -26,6 +26,9 @@ pub enum IndexError {
     /// It belongs to another repository or another version of the program: delete it and build it again.
     #[error("the index was made for another repository or by another version")]
     Stale,
+    /// It cannot be checked while a view of it lives. Nothing is wrong.
+    #[error("a view of the index is still in use")]
+    InUse,
     /// What was to be added cannot be: it breaks a limit. Nothing was changed.
     #[error("an index object does not fit the index: {rule}")]
     Invalid {
@@ -52,6 +55,7 @@ impl From<redb::Error> for IndexError {
         match error {
             redb::Error::DatabaseAlreadyOpen => Self::Locked,
             redb::Error::UpgradeRequired(_) => Self::Stale,
+            redb::Error::TransactionInProgress => Self::InUse,
             redb::Error::Io(source) => Self::from(source),
             redb::Error::PreviousIo => Self::Failed { source: io::Error::other("an earlier call failed") },
             other => Self::Damaged { source: Box::new(other) },
@@ -80,7 +84,7 @@ macro_rules! from_redb {
         })*
     };
 }
-from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError, SetDurabilityError);
+from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError, CompactionError);
 
 impl From<redb::CursorError> for IndexError {
     fn from(error: redb::CursorError) -> Self {
