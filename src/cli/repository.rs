@@ -51,7 +51,7 @@ impl Context {
         match work(&repo) {
             Err(failure) if failure.is_index_damage() => {
                 self.note("the local index is damaged; it is made again");
-                repo.discard_index()?;
+                repo.rebuild_index()?;
                 work(&repo)
             }
             outcome => outcome,

@@ -64,7 +64,7 @@ pub fn run(args: &DumpArgs, context: &Context) -> Result<Exit, Failure> {
     let outcome = dump(args, context, &repo);
     if outcome.as_ref().is_err_and(Failure::is_index_damage) {
         // Some of the results may be out already, so this cannot begin again by itself.
-        repo.discard_index()?;
+        repo.rebuild_index()?;
         return outcome.map_err(|failure| {
             failure.hint("the local index was damaged and is deleted now; run the command again")
         });
