@@ -174,13 +174,6 @@ impl Repo {
         Ok(())
     }
 
-    /// Reads and opens a named object of one message; a damaged first copy gives way to the second.
-    pub(crate) fn open_sealed(&self, kind: ObjectKind, name: &ObjectName) -> Result<Vec<u8>, RepoError> {
-        self.read_control(name, |stored| {
-            sealing::open_object(&self.keys, self.id, kind, Some(name.as_str()), stored)
-        })
-    }
-
     /// Reads a control object through `open`; a damaged first copy gives way to the second.
     pub(crate) fn read_control<T>(
         &self,

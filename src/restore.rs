@@ -38,7 +38,7 @@ mod tests;
 use std::io;
 
 pub use filter::FilterError;
-pub use origin::{Origin, OriginError, Place};
+pub use origin::{FrameVisitor, Origin, OriginError, Place, Stored};
 pub use report::RestoreReport;
 pub use run::run;
 

@@ -23,7 +23,7 @@ use crate::repo::view::View;
 
 /// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
 /// frames compress worse, larger ones hardly better, and one small file costs opening one frame.
-pub const FRAME_BYTES_TARGET_DATA: usize = 4 << 20;
+pub const FRAME_BYTES_TARGET_DATA: usize = 6 << 20;
 /// Plain bytes at which a frame of nodes is finished.
 const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 
@@ -92,7 +92,6 @@ impl ChunkWriter {
             compressor: Compressor::new(self.options.compression),
             plain: Vec::new(),
             chunks: Vec::new(),
-            stored: Vec::new(),
             ticket: None,
         }
     }
@@ -200,7 +199,6 @@ pub struct FrameWriter<'w> {
     compressor: Compressor,
     plain: Vec<u8>,
     chunks: Vec<ChunkEntry>,
-    stored: Vec<u8>,
     ticket: Option<u64>,
 }
 
@@ -303,11 +301,10 @@ impl FrameWriter<'_> {
     }
 
     fn write_frame(&mut self, chunks: Vec<ChunkEntry>, plain: &[u8]) -> Result<(), RepoError> {
-        self.stored.clear();
-        let codec = self.compressor.compress(plain, &mut self.stored);
-        let stored_len = self.stored.len() as u32;
+        let (codec, stored) = self.compressor.compress(plain);
+        let stored_len = stored.len() as u32;
         let frame = FrameEntry { codec, depth: 0, stored_len, bases: Vec::new(), chunks };
-        self.writer.append(self.kind, frame, &self.stored)
+        self.writer.append(self.kind, frame, stored)
     }
 
     /// Puts what is collected into a pack. Ids that were put may be named in nodes from now on.

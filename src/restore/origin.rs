@@ -26,6 +26,9 @@ pub struct OriginError(#[from] pub Box<dyn std::error::Error + Send + Sync>);
 /// An iterator over what is stored, which may fail at any point and ends there.
 pub type Stored<'o, T> = Box<dyn Iterator<Item = Result<T, OriginError>> + 'o>;
 
+/// Receives opened frames: the number of the frame, and its plain bytes or why there are none.
+pub type FrameVisitor<'v> = dyn FnMut(u16, Result<&[u8], OriginError>) + 'v;
+
 /// The readable side of a repository. Calls may come from any thread.
 pub trait Origin: Sync {
     /// The entries of a folder by ascending name, read piece by piece.
@@ -38,12 +41,8 @@ pub trait Origin: Sync {
     fn locate(&self, id: &ChunkId) -> Result<Option<Place>, OriginError>;
 
     /// Reads frames of one pack, ascending, and hands out their plain bytes, or for each why not.
-    fn read_frames(
-        &self,
-        pack: u32,
-        frames: &[u16],
-        visit: &mut dyn FnMut(u16, Result<&[u8], OriginError>),
-    ) -> Result<(), OriginError>;
+    fn read_frames(&self, pack: u32, frames: &[u16], visit: &mut FrameVisitor<'_>)
+    -> Result<(), OriginError>;
 
     /// Whether the bytes are those of the chunk.
     fn verify_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool;
@@ -78,7 +77,7 @@ impl Origin for TreeReader {
         &self,
         pack: u32,
         frames: &[u16],
-        visit: &mut dyn FnMut(u16, Result<&[u8], OriginError>),
+        visit: &mut FrameVisitor<'_>,
     ) -> Result<(), OriginError> {
         let mut visit =
             |frame, bytes: Result<&[u8], RepoError>| visit(frame, bytes.map_err(OriginError::from));

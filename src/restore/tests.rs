@@ -6,7 +6,6 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::origin::Stored;
 use super::*;
 use crate::clock::Timestamp;
 use crate::event::Silent;
@@ -125,7 +124,7 @@ impl Origin for Fake {
         &self,
         pack: u32,
         frames: &[u16],
-        visit: &mut dyn FnMut(u16, Result<&[u8], OriginError>),
+        visit: &mut FrameVisitor<'_>,
     ) -> Result<(), OriginError> {
         for frame in frames {
             self.frames_read.lock().unwrap().push((pack, *frame));
@@ -516,13 +515,16 @@ fn a_target_that_is_too_small_is_refused_before_anything_is_written() {
 /// Path to content, `None` for a folder.
 type Tree = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-fn random_tree() -> impl Strategy<Value = Vec<(Vec<u8>, Option<(u8, usize)>)>> {
+/// A path, and of a file the seed and length of its content.
+type Spec = (Vec<u8>, Option<(u8, usize)>);
+
+fn random_tree() -> impl Strategy<Value = Vec<Spec>> {
     let name = prop::sample::select(vec![&b"a"[..], b"b", b"c\xff", b"d\n", b"e e"]);
     let path = prop::collection::vec(name, 1..4).prop_map(|names| names.join(&b'/'));
     prop::collection::vec((path, prop::option::weighted(0.8, (any::<u8>(), 0..6000usize))), 0..25)
 }
 
-fn tree(spec: &[(Vec<u8>, Option<(u8, usize)>)]) -> Tree {
+fn tree(spec: &[Spec]) -> Tree {
     let mut tree = Tree::new();
     for (path, content) in spec {
         let parents: Vec<usize> =
