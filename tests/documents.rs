@@ -1,5 +1,7 @@
 //! What a reader of the documents meets: links that lead somewhere, and commands that exist.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failed step is reported")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! The hex examples of `docs/format.md`: each is decoded by the library, has the fields that the document states, and
 //! is what the library encodes.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failed step is reported")]
+
 use std::collections::BTreeMap;
 
 use kluis::chunker::ChunkSizes;

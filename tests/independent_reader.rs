@@ -1,6 +1,8 @@
 //! A second reader in another language, written from `docs/format.md` alone, reads what the library wrote. It needs
 //! Python with three packages (`scripts/test` installs them); where they are missing, the test says so and passes.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failed step is reported")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
