@@ -3,10 +3,12 @@
 //! With `INDEX_REPORT=<places>` set, it instead fills one index with so many places, in index objects of the largest
 //! size, and prints what the whole took: time, bytes on disk for each place, time of a lookup, and memory.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
+
 use std::hint::black_box;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion};
 use kluis::id::{IndexObjectId, PackId, RepositoryId};
@@ -101,6 +103,21 @@ fn benchmark(criterion: &mut Criterion) {
     });
 }
 
+/// Time that this process has computed. Unlike the time that has passed, it hardly depends on what else runs.
+fn computed() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Runs `work` and prints what it took, for each of `count`.
+fn timed<T>(what: &str, count: u32, work: impl FnOnce() -> T) -> T {
+    let (start, computed_before) = (Instant::now(), computed());
+    let result = work();
+    let (passed, computed) = (start.elapsed(), computed() - computed_before);
+    println!("  {what:<11}{:.2?}, of it {:.2?} computing", passed / count, computed / count);
+    result
+}
+
 fn peak_memory_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -120,44 +137,42 @@ fn report(total: u64) {
     let path = folder.path().join("index.redb");
     let index = Index::open(&path, REPOSITORY).unwrap();
     let per_object = INDEX_OBJECT_ENTRY_COUNT_MAX as u64;
-    let mut spent = std::time::Duration::ZERO;
-    let mut slowest = spent;
+    println!("{total} places in index objects of {per_object}");
+    let (mut passed, mut slowest) = (Duration::ZERO, Duration::ZERO);
+    let mut computing = Duration::ZERO;
     for first in (0..total).step_by(per_object as usize) {
         let packs = packs(first, per_object.min(total - first));
-        let start = Instant::now();
+        let (start, computed_before) = (Instant::now(), computed());
         index.add_index_object(object_id(first), packs).unwrap();
+        passed += start.elapsed();
+        computing += computed() - computed_before;
         slowest = slowest.max(start.elapsed());
-        spent += start.elapsed();
     }
-    println!("{total} places in index objects of {per_object}");
-    println!("  added in   {spent:.2?}, the slowest index object {slowest:.2?}");
+    println!("  added in   {passed:.2?}, of it {computing:.2?} computing; the slowest in {slowest:.2?}");
     println!("  memory     {} MiB at the most", peak_memory_mib());
     print_size(&path, total);
-    drop(index);
-    println!("closed");
+    timed("closed in", 1, || drop(index));
     print_size(&path, total);
-    let start = Instant::now();
-    let index = Index::open(&path, REPOSITORY).unwrap();
-    println!("  opened in  {:.2?}", start.elapsed());
-    let start = Instant::now();
-    let view = index.view().unwrap();
-    println!("  view in    {:.2?}", start.elapsed());
-    for numbers in [0..total, total..2 * total, 0..total, total..2 * total] {
-        let count = 500_000;
-        let start = Instant::now();
-        let found = lookups(&view, numbers, count);
-        println!("  lookup in  {:.2?}, {found} of {count} found", start.elapsed() / count as u32);
+    let index = timed("opened in", 1, || Index::open(&path, REPOSITORY).unwrap());
+    let view = timed("view in", 1, || index.view().unwrap());
+    for (what, numbers) in [("hit in", 0..total), ("miss in", total..2 * total)] {
+        for _ in 0..2 {
+            let count = 500_000;
+            let found = timed(what, count, || lookups(&view, numbers.clone(), u64::from(count)));
+            assert_eq!(found, if what == "hit in" { count as usize } else { 0 });
+        }
     }
-    let start = Instant::now();
     let mut visited = 0;
-    view.visit_places(&mut |_, _| visited += 1).unwrap();
-    println!("  visited    {visited} in {:.2?}", start.elapsed());
+    timed("visited in", 1, || view.visit_places(&mut |_, _| visited += 1).unwrap());
+    assert_eq!(visited, total);
     println!("  memory     {} MiB at the most", peak_memory_mib());
     for first in [3 * total, 4 * total] {
-        let start = Instant::now();
-        index.add_index_object(object_id(first), packs(first, 1000)).unwrap();
-        println!("  1,000 more in {:.2?}", start.elapsed());
+        let packs = packs(first, 1000);
+        timed("1,000 more", 1, || index.add_index_object(object_id(first), packs).unwrap());
     }
+    drop(view);
+    timed("closed in", 1, || drop(index));
+    print_size(&path, total);
 }
 
 fn main() {

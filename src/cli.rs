@@ -12,12 +12,16 @@ pub mod args;
 pub mod cmd;
 pub mod context;
 pub mod exit;
+mod failures;
 pub mod harden;
 pub mod interrupt;
+pub mod key_file;
 pub mod place;
 pub mod progress;
 pub mod render;
+pub mod repository;
 pub mod secrets;
+pub mod selection;
 
 use std::process::ExitCode;
 
@@ -63,23 +67,14 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    #[command(hide = true)]
     Init(cmd::init::InitArgs),
-    #[command(hide = true)]
     Backup(Box<cmd::backup::BackupArgs>),
-    #[command(hide = true)]
     Snapshots(cmd::snapshots::SnapshotsArgs),
-    #[command(hide = true)]
     Ls(cmd::ls::LsArgs),
-    #[command(hide = true)]
     Restore(cmd::restore::RestoreArgs),
-    #[command(hide = true)]
     Dump(cmd::dump::DumpArgs),
-    #[command(hide = true)]
     Stats(cmd::stats::StatsArgs),
-    #[command(hide = true)]
     Check(cmd::check::CheckArgs),
-    #[command(hide = true)]
     Key(cmd::key::KeyArgs),
     Completions(cmd::completions::CompletionsArgs),
     Manpages(cmd::manpages::ManpagesArgs),

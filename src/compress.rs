@@ -18,6 +18,8 @@ pub use expand::{ExpandError, Expander};
 const LEVEL_FAST: u8 = 1;
 const LEVEL_AUTO: u8 = 3;
 const LEVEL_MAX: u8 = 19;
+/// Window for frames without bases, as a power of two.
+const WINDOW_LOG: u32 = 23;
 /// The smallest window that zstd knows.
 const WINDOW_LOG_MIN: u32 = 10;
 
@@ -139,22 +141,22 @@ impl Compressor {
         Self { level, context: level.map(new_context), compressed: Vec::new() }
     }
 
-    /// Appends `plain` to `into`, compressed if that makes it smaller, and says which of both it did.
-    pub fn compress(&mut self, plain: &[u8], into: &mut Vec<u8>) -> Codec {
+    /// The shorter of `plain` and `plain` compressed, and which of both it is.
+    pub fn compress<'a>(&'a mut self, plain: &'a [u8]) -> (Codec, &'a [u8]) {
         assert!(plain.len() <= limits::FRAME_BYTES_MAX, "no frame is longer than the limit");
         self.compressed.clear();
         let is_done = self.context.as_mut().is_some_and(|context| {
             self.compressed.reserve(compress_bound(plain.len()));
             context.compress2(&mut self.compressed, plain).is_ok()
         });
-        append_smaller(is_done, &self.compressed, Codec::Zstd, plain, into)
+        shorter(is_done.then_some((Codec::Zstd, &self.compressed)), plain)
     }
 
-    /// Appends `plain` to `into` as its difference from `prefix`, if that makes it smaller than it is.
+    /// The shorter of `plain` and its difference from `prefix`, and which of both it is.
     ///
     /// An empty prefix is the same as none. A prefix is worth its cost if it resembles `plain` over long stretches;
     /// both must keep their limits.
-    pub fn compress_with_prefix(&mut self, plain: &[u8], prefix: &[u8], into: &mut Vec<u8>) -> Codec {
+    pub fn compress_with_prefix<'a>(&'a mut self, plain: &'a [u8], prefix: &[u8]) -> (Codec, &'a [u8]) {
         assert!(plain.len() <= limits::FRAME_BYTES_MAX, "no frame is longer than the limit");
         assert!(prefix.len() <= limits::PREFIX_BYTES_MAX, "no prefix is longer than the limit");
         match self.level {
@@ -162,20 +164,17 @@ impl Compressor {
                 self.compressed.clear();
                 self.compressed.reserve(compress_bound(plain.len()));
                 let is_done = compress_after(prefix, plain, level, &mut self.compressed);
-                append_smaller(is_done, &self.compressed, Codec::ZstdPrefix, plain, into)
+                shorter(is_done.then_some((Codec::ZstdPrefix, &self.compressed)), plain)
             }
-            Some(_) | None => self.compress(plain, into),
+            Some(_) | None => self.compress(plain),
         }
     }
 }
 
-fn append_smaller(is_done: bool, compressed: &[u8], codec: Codec, plain: &[u8], into: &mut Vec<u8>) -> Codec {
-    if is_done && compressed.len() < plain.len() {
-        into.extend_from_slice(compressed);
-        codec
-    } else {
-        into.extend_from_slice(plain);
-        Codec::Stored
+fn shorter<'a>(compressed: Option<(Codec, &'a Vec<u8>)>, plain: &'a [u8]) -> (Codec, &'a [u8]) {
+    match compressed {
+        Some((codec, bytes)) if bytes.len() < plain.len() => (codec, bytes),
+        Some(_) | None => (Codec::Stored, plain),
     }
 }
 
@@ -185,6 +184,9 @@ fn new_context<'a>(level: u8) -> CCtx<'a> {
     set(&mut context, CParameter::ContentSizeFlag(false));
     set(&mut context, CParameter::ChecksumFlag(false));
     set(&mut context, CParameter::DictIdFlag(false));
+    // A window that covers a usual frame; for shorter ones zstd takes less. On a source tree in frames of 4 MiB: 197.5
+    // instead of 198.6 MB at the same speed.
+    set(&mut context, CParameter::WindowLog(WINDOW_LOG));
     context
 }
 

@@ -141,7 +141,9 @@ macro_rules! content_id_from {
 content_id_from!(ChunkId, NodeId, ListId);
 
 impl ContentId {
-    /// The first sixteen bytes, which the index uses as its key.
+    /// The first sixteen bytes, by which packs and the index know it.
+    ///
+    /// Ids are keyed hashes, so these are enough to tell any two apart. Whoever reads by a whole id compares all of it.
     pub fn prefix(&self) -> [u8; 16] {
         *self.0.first_chunk().expect("32 bytes have a first half")
     }

@@ -18,14 +18,14 @@
 //!
 //! | Table | Key | Value |
 //! | --- | --- | --- |
-//! | `meta` | name | schema version, repository id, next pack and run number |
+//! | `meta` | name | schema version, repository id, next pack and run number, whether there are bases |
 //! | `index_objects` | index object id | numbers of the packs it describes |
 //! | `packs` | pack number | [`PackRow`], how many index objects describe it, its places |
 //! | `pack_numbers` | pack id | pack number |
 //! | `frames` | pack number, frame number | [`FrameRow`] |
 //! | `runs` | run number | slice and count of the run |
-//! | `run-<number>` | id prefix, pack, frame, start | length |
-//! | `filters` | run number, part | a piece of the filter of the run |
+//! | `run-<number>` | block number | 136 places, each 30 bytes |
+//! | `filters`, `fences` | run number, part | a piece of what views keep in memory of the run |
 //! | `forgotten` | pack number | how many places of it are still in runs |
 //!
 //! Pack numbers are given in ascending order and never again, so `packs` and `frames` only grow at their end.
@@ -35,17 +35,17 @@
 //! Ids are keyed hashes, so the places of one index object fall all over the key space. In one ordered table every
 //! index object would rewrite nearly every page: measured at 10 million places, 31 s of inserting and more than 100
 //! bytes a place, because pages are half full and their old copies wait to be freed. So places are kept in *runs*:
-//! ordered tables that are written once, front to back, with full pages, and later merged with their like.
+//! ordered lists in full blocks that are written once, front to back, and later merged with their like.
 //!
 //! The key space is cut into eight slices by the first three bits. Each slice has runs of its own, and merging is
 //! one transaction per slice, so that the old and the new copy of at most an eighth of the places exist together.
 //! Runs are merged when four of a similar size have come together: a place is copied once for each fourfold growth
-//! of the index. Each run has a [`filter`] in memory, about ten bits a place, so that a lookup touches only runs that
-//! very likely hold the id. The filters of all runs together are bounded; the largest runs do without when the bound
-//! is reached.
+//! of the index. For each run a view holds a filter of ten bits a place, so that a lookup touches only runs that very
+//! likely hold the id, and the first id of every block. The filters of all runs together are bounded; the largest
+//! runs do without when the bound is reached.
 //!
-//! The copies of a chunk in several packs are simply several rows with the same prefix. A forgotten pack leaves its
-//! rows behind: views pass over them, merging drops them, and everything is merged when they are a quarter of all.
+//! The copies of a chunk in several packs are simply several places with the same id. A forgotten pack leaves its
+//! places behind: views pass over them, merging drops them, and everything is merged when they are a quarter of all.
 
 mod cache_folder;
 mod error;
@@ -62,22 +62,26 @@ mod tests;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableHandle};
 
 pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
-pub use error::IndexError;
+pub use error::{IndexError, expects_panic};
 pub use view::{IndexTotals, IndexView, Places};
 pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};
 
 use crate::id::{ContentId, IndexObjectId, PackId, RepositoryId};
 use error::{Guarded, guarded};
-use filter::Filter;
+use rows::{opened, opened_number, sealed, sealed_number};
+use runs::RunSummary;
 
 /// Version of the tables. Another one in the file makes it [`IndexError::Stale`].
 const SCHEMA_VERSION: u32 = 1;
 
+/// The file is compacted when one place in so many has changed.
+const COMPACTING_SHARE: u64 = 4;
 /// The key space is cut into slices by so many bits.
 const SLICE_BITS: u32 = 3;
 const SLICE_COUNT: u8 = 1 << SLICE_BITS;
@@ -87,15 +91,16 @@ const META_SCHEMA: &str = "schema";
 const META_REPOSITORY: &str = "repository";
 const META_NEXT_PACK: &str = "next pack";
 const META_NEXT_RUN: &str = "next run";
-/// Present once any frame with bases was added.
+/// 1 once any frame with bases was added, 0 before.
 const META_HAS_BASES: &str = "has bases";
 const INDEX_OBJECTS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("index_objects");
-const PACKS: TableDefinition<'_, u32, [u8; rows::PACK_ROW_LEN]> = TableDefinition::new("packs");
-const PACK_NUMBERS: TableDefinition<'_, [u8; 32], u32> = TableDefinition::new("pack_numbers");
+const PACKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("packs");
+const PACK_NUMBERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("pack_numbers");
 const FRAMES: TableDefinition<'_, [u8; 6], &[u8]> = TableDefinition::new("frames");
-const RUNS: TableDefinition<'_, u32, [u8; rows::RUN_ROW_LEN]> = TableDefinition::new("runs");
+const RUNS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("runs");
 const FILTERS: TableDefinition<'_, [u8; 6], &[u8]> = TableDefinition::new("filters");
-const FORGOTTEN: TableDefinition<'_, u32, u32> = TableDefinition::new("forgotten");
+const FENCES: TableDefinition<'_, [u8; 6], &[u8]> = TableDefinition::new("fences");
+const FORGOTTEN: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("forgotten");
 
 /// Local number of a pack. Never given twice in the life of an index file, and unknown outside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -210,8 +215,10 @@ impl Default for IndexOptions {
 pub struct Index {
     database: Guarded<Database>,
     options: IndexOptions,
-    /// Filters by run number, shared by all views: a run never changes, and its number is never given again.
-    filters: Mutex<HashMap<u32, Arc<Filter>>>,
+    /// By run number, shared by all views: a run never changes, and its number is never given again.
+    summaries: Mutex<HashMap<u32, Arc<RunSummary>>>,
+    /// Places added and forgotten since the index was opened.
+    changed_count: AtomicU64,
 }
 
 impl Index {
@@ -239,7 +246,12 @@ impl Index {
     ) -> Result<Self, IndexError> {
         guarded(|| {
             let database = create(Builder::new().set_cache_size(options.cache_bytes_max))?;
-            let index = Self { database: Guarded::new(database), options, filters: Mutex::default() };
+            let index = Self {
+                database: Guarded::new(database),
+                options,
+                summaries: Mutex::default(),
+                changed_count: AtomicU64::new(0),
+            };
             index.prepare(repository)?;
             Ok(index)
         })
@@ -258,10 +270,11 @@ impl Index {
     /// Adds an index object, completely or not at all. One that is known already changes nothing.
     ///
     /// A pack that another index object described before keeps the frames and places it has; it is now described
-    /// by both. Durable on return.
+    /// by both. Durable on return. Merging runs comes last: should that fail, the index object is there.
     pub fn add_index_object(&self, id: IndexObjectId, packs: Vec<NewPack>) -> Result<(), IndexError> {
         guarded(|| {
-            write::add_index_object(self.database.get(), id, packs)?;
+            let added_count = write::add_index_object(self.database.get(), id, packs)?;
+            self.changed_count.fetch_add(added_count, Ordering::Relaxed);
             merge::merge_similar_runs(self.database.get())
         })
     }
@@ -271,7 +284,8 @@ impl Index {
     /// A pack that no index object describes any more is forgotten, with its frames and places.
     pub fn remove_index_objects(&self, ids: &[IndexObjectId]) -> Result<(), IndexError> {
         guarded(|| {
-            write::remove_index_objects(self.database.get(), ids)?;
+            let forgotten_count = write::remove_index_objects(self.database.get(), ids)?;
+            self.changed_count.fetch_add(forgotten_count, Ordering::Relaxed);
             merge::drop_forgotten_places(self.database.get())
         })
     }
@@ -283,12 +297,14 @@ impl Index {
     pub fn view(&self) -> Result<IndexView, IndexError> {
         guarded(|| {
             let transaction = self.database.get().begin_read()?;
-            let mut filters = self.filters.lock().map_err(|_| IndexError::damaged("a lock is poisoned"))?;
-            IndexView::new(&transaction, &mut filters, self.options.filter_bytes_max)
+            let mut known = self.summaries.lock().map_err(|_| IndexError::damaged("a lock is poisoned"))?;
+            IndexView::new(&transaction, &mut known, self.options.filter_bytes_max)
         })
     }
 
-    /// Reads every page and compares its checksum: whether the file is undamaged. Waits for all views to end.
+    /// Reads every page that is in use and compares its checksum: whether the file is undamaged.
+    ///
+    /// [`IndexError::InUse`] while a view lives.
     pub fn verify(&mut self) -> Result<(), IndexError> {
         guarded(|| match self.database.get_mut().check_integrity()? {
             true => Ok(()),
@@ -302,12 +318,12 @@ impl Index {
         let reading = database.begin_read()?;
         if reading.list_tables()?.any(|table| table.name() == META.name()) {
             let meta = reading.open_table(META)?;
-            let schema = meta.get(META_SCHEMA)?;
-            if schema.is_none_or(|schema| schema.value() != SCHEMA_VERSION.to_le_bytes()) {
+            let (Some(schema), Some(owner)) = (meta.get(META_SCHEMA)?, meta.get(META_REPOSITORY)?) else {
                 return Err(IndexError::Stale);
-            }
-            let owner = meta.get(META_REPOSITORY)?;
-            if owner.is_none_or(|owner| owner.value() != repository.bytes()) {
+            };
+            let is_ours = opened_number(META, META_SCHEMA.as_bytes(), schema.value())? == SCHEMA_VERSION
+                && opened(META, META_REPOSITORY.as_bytes(), owner.value())? == repository.bytes();
+            if !is_ours {
                 return Err(IndexError::Stale);
             }
             return Ok(());
@@ -316,17 +332,40 @@ impl Index {
         let writing = write::begin(database)?;
         {
             let mut meta = writing.open_table(META)?;
-            meta.insert(META_SCHEMA, SCHEMA_VERSION.to_le_bytes().as_slice())?;
-            meta.insert(META_REPOSITORY, repository.bytes().as_slice())?;
+            meta.insert(META_SCHEMA, sealed_number(META, META_SCHEMA.as_bytes(), SCHEMA_VERSION).as_slice())?;
+            let owner = sealed(META, META_REPOSITORY.as_bytes(), repository.bytes().to_vec());
+            meta.insert(META_REPOSITORY, owner.as_slice())?;
+            for name in [META_NEXT_PACK, META_NEXT_RUN, META_HAS_BASES] {
+                meta.insert(name, sealed_number(META, name.as_bytes(), 0).as_slice())?;
+            }
             writing.open_table(INDEX_OBJECTS)?;
             writing.open_table(PACKS)?;
             writing.open_table(PACK_NUMBERS)?;
             writing.open_table(FRAMES)?;
             writing.open_table(RUNS)?;
             writing.open_table(FILTERS)?;
+            writing.open_table(FENCES)?;
             writing.open_table(FORGOTTEN)?;
         }
         writing.commit()?;
         Ok(())
+    }
+}
+
+impl Drop for Index {
+    /// Gives space that is not used back to the disk, if much of the index has changed since it was opened.
+    ///
+    /// The engine doubles the file when it needs space. Moving its pages together takes a third of a second for a
+    /// million places, which is little beside adding them, and too much for adding a few. Nothing depends on it,
+    /// so that whatever prevents it (a view that still lives, for one) is passed over.
+    fn drop(&mut self) {
+        let _ = guarded(|| {
+            let totals = self.view()?.totals()?;
+            let changed_count = *self.changed_count.get_mut();
+            if changed_count > 0 && changed_count * COMPACTING_SHARE >= totals.places {
+                self.database.get_mut().compact()?;
+            }
+            Ok(())
+        });
     }
 }

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 pub use chunk_reader::{ChunkReader, Located};
-pub use chunk_writer::{ChunkWriter, FrameWriter, WriteTotals, WriterOptions};
+pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
 pub use error::{DamageReason, RepoError};
 pub use index_sync::PackListing;
 pub use lease::Lease;
@@ -170,13 +170,6 @@ impl Repo {
             create_resolved(&*self.around.storage, &names::copy(name), &bytes)?;
         }
         Ok(())
-    }
-
-    /// Reads and opens a named object of one message; a damaged first copy gives way to the second.
-    pub(crate) fn open_sealed(&self, kind: ObjectKind, name: &ObjectName) -> Result<Vec<u8>, RepoError> {
-        self.read_control(name, |stored| {
-            sealing::open_object(&self.keys, self.id, kind, Some(name.as_str()), stored)
-        })
     }
 
     /// Reads a control object through `open`; a damaged first copy gives way to the second.

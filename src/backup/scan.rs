@@ -21,14 +21,14 @@ use crate::chunker::Chunker;
 use crate::event::{Problem, Progress};
 use crate::format::tree::{Content, Entry, EntryKind};
 use crate::id::{ContentId, NodeId};
-use crate::repo::RepoError;
+use crate::repo::{FRAME_BYTES_TARGET_DATA, RepoError};
 use crate::source::{FolderPath, FolderReader, Found, Listing, Walk, WalkOptions};
 use crate::wire::Bytes;
 
-/// Bytes of small files that one worker takes at once: about one frame.
-const BATCH_BYTES_TARGET: u64 = 1 << 20;
+/// Bytes of small files that one worker takes at once: one frame.
+const BATCH_BYTES_TARGET: u64 = FRAME_BYTES_TARGET_DATA as u64;
 /// Files that one worker takes at once.
-const BATCH_COUNT_MAX: usize = 512;
+const BATCH_COUNT_MAX: usize = 4096;
 /// A larger file is read by the scanner, so that several workers share it.
 const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 /// Ids that one worker looks up at once.

@@ -83,14 +83,12 @@ impl<'a> Worker<'a> {
     }
 
     fn store_part(&mut self, part: &FilePart) -> Result<Vec<ChunkRef>, RepoError> {
-        let mut rest = part.bytes.as_slice();
-        let mut chunks = Vec::with_capacity(part.chunk_lens.len());
-        for len in &part.chunk_lens {
-            let (chunk, after) = rest.split_at(*len);
-            chunks.push(ChunkRef { id: self.frames.put_chunk(chunk)?, len: chunk.len() as u32 });
-            rest = after;
-        }
-        Ok(chunks)
+        self.put_cut(&part.bytes, &part.chunk_lens)
+    }
+
+    fn put_cut(&mut self, bytes: &[u8], lens: &[usize]) -> Result<Vec<ChunkRef>, RepoError> {
+        let ids = self.frames.put_chunks(bytes, lens)?;
+        Ok(ids.into_iter().zip(lens).map(|(id, len)| ChunkRef { id, len: *len as u32 }).collect())
     }
 
     fn store(&mut self, task: FileTask) -> Result<FileOutcome, RepoError> {
@@ -175,15 +173,13 @@ impl<'a> Worker<'a> {
     }
 
     fn put_buffer(&mut self, buffer: &[u8]) -> Result<Vec<ChunkRef>, RepoError> {
-        let mut chunks = Vec::new();
+        let mut lens = Vec::new();
         let mut rest = buffer;
-        while !rest.is_empty() {
-            let len = self.chunker.cut(rest, true).unwrap_or(rest.len());
-            let (chunk, after) = rest.split_at(len);
-            chunks.push(ChunkRef { id: self.frames.put_chunk(chunk)?, len: chunk.len() as u32 });
-            rest = after;
+        while let Some(len) = self.chunker.cut(rest, true) {
+            lens.push(len);
+            rest = rest.get(len..).unwrap_or_default();
         }
-        Ok(chunks)
+        self.put_cut(buffer, &lens)
     }
 }
 

@@ -84,6 +84,11 @@ impl Context {
         Ok(Watch::start(face, !self.globals.quiet, self.interruption.clone()))
     }
 
+    /// Tells whether somebody asked to stop.
+    pub fn interruption(&self) -> &Interruption {
+        &self.interruption
+    }
+
     /// Whether somebody asked to stop.
     pub fn is_interrupted(&self) -> bool {
         self.interruption.is_asked()
@@ -92,6 +97,11 @@ impl Context {
     /// Whether standard output is to carry one JSON document.
     pub fn wants_json(&self) -> bool {
         self.globals.json
+    }
+
+    /// Whether only results and problems shall be told.
+    pub fn is_quiet(&self) -> bool {
+        self.globals.quiet
     }
 
     /// Whether more shall be told than usual.
@@ -120,6 +130,11 @@ impl Context {
             // A person who closed standard error does not want to know.
             let _ = writeln!(anstream::stderr(), "repo: {}", safe_text(text));
         }
+    }
+
+    /// Tells on standard error what nobody should miss.
+    pub fn warn(&self, text: &str) {
+        let _ = writeln!(anstream::stderr(), "repo: {}", safe_text(text));
     }
 
     /// Asks on the terminal whether to go on. `assume_yes` is the option that answers in advance.

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anstyle::{AnsiColor, Style};
 
 use crate::cli::render::{self, safe_text};
+use crate::index::{self, IndexError};
 
 /// What the exit code says. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +48,26 @@ pub struct Failure {
     causes: Vec<String>,
     hint: Option<String>,
     is_quiet: bool,
+    is_index_damage: bool,
 }
 
 impl Failure {
     /// A failure that begins with `sentence`: lower case, without a full stop.
     pub fn new(exit: Exit, sentence: impl Into<String>) -> Self {
-        Self { exit, sentence: sentence.into(), causes: Vec::new(), hint: None, is_quiet: false }
+        Self {
+            exit,
+            sentence: sentence.into(),
+            causes: Vec::new(),
+            hint: None,
+            is_quiet: false,
+            is_index_damage: false,
+        }
     }
 
     /// A failure whose sentence and causes are `error` and the chain behind it.
-    pub fn of(exit: Exit, error: &dyn Error) -> Self {
-        let failure = Self::new(exit, error.to_string());
+    pub fn of(exit: Exit, error: &(dyn Error + 'static)) -> Self {
+        let mut failure = Self::new(exit, error.to_string());
+        failure.is_index_damage = is_index_damage(error);
         match error.source() {
             Some(source) => failure.because(source),
             None => failure,
@@ -80,9 +90,10 @@ impl Failure {
     }
 
     /// Adds `error` and the chain behind it to the causes.
-    pub fn because(mut self, error: &dyn Error) -> Self {
+    pub fn because(mut self, error: &(dyn Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(error) = next {
+            self.is_index_damage |= is_index_damage(error);
             let text = error.to_string();
             let before = self.causes.last().unwrap_or(&self.sentence);
             // Some libraries print the source as a part of the error: once is enough.
@@ -110,6 +121,11 @@ impl Failure {
         self.is_quiet
     }
 
+    /// Whether the local index is damaged, which a new one heals.
+    pub fn is_index_damage(&self) -> bool {
+        self.is_index_damage
+    }
+
     /// Tells it on standard error, in colour where that is wanted.
     pub fn show(&self) {
         if !self.is_quiet {
@@ -134,13 +150,17 @@ impl Failure {
     }
 }
 
+fn is_index_damage(error: &(dyn Error + 'static)) -> bool {
+    matches!(error.downcast_ref::<IndexError>(), Some(IndexError::Damaged { .. }))
+}
+
 /// Turns an error of a floor below into a [`Failure`] that begins with a sentence of the command.
 pub trait OrFail<T> {
     /// On an error: `sentence`, because of the error.
     fn or_fail(self, sentence: impl FnOnce() -> String) -> Result<T, Failure>;
 }
 
-impl<T, E: Error> OrFail<T> for Result<T, E> {
+impl<T, E: Error + 'static> OrFail<T> for Result<T, E> {
     fn or_fail(self, sentence: impl FnOnce() -> String) -> Result<T, Failure> {
         self.map_err(|error| Failure::new(Exit::Failed, sentence()).because(&error))
     }
@@ -152,6 +172,10 @@ impl<T, E: Error> OrFail<T> for Result<T, E> {
 /// just stops is what the order of writes is made for.
 pub fn catch_bugs() {
     std::panic::set_hook(Box::new(|info: &PanicHookInfo<'_>| {
+        // The index expects its engine to panic over a damaged file, and makes an error of it.
+        if index::expects_panic() {
+            return;
+        }
         bug(info).show();
         std::process::exit(Exit::Failed as i32);
     }));

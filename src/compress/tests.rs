@@ -31,9 +31,10 @@ fn expanded(codec: Codec, stored: &[u8], prefix: &[u8], plain_len: usize) -> Res
 }
 
 fn zstd_frame(plain: &[u8]) -> Vec<u8> {
-    let mut stored = Vec::new();
-    assert_eq!(Compressor::new(Compression::Auto).compress(plain, &mut stored), Codec::Zstd);
-    stored
+    let mut compressor = Compressor::new(Compression::Auto);
+    let (codec, stored) = compressor.compress(plain);
+    assert_eq!(codec, Codec::Zstd);
+    stored.to_vec()
 }
 
 #[test]
@@ -64,10 +65,7 @@ fn every_compression_expands_to_the_same() {
         let mut expander = Expander::new();
         // Again and again, because the contexts are used again.
         for plain in [&text[..], &noise, b"", b"x", &[0; 100_000], &text[..1000]] {
-            let mut stored = b"before".to_vec();
-            let codec = compressor.compress(plain, &mut stored);
-            assert!(stored.starts_with(b"before"));
-            let stored = &stored[6..];
+            let (codec, stored) = compressor.compress(plain);
             assert!(stored.len() <= plain.len());
             assert_eq!(codec == Codec::Stored, stored == plain);
             let mut plain_again = b"kept".to_vec();
@@ -80,14 +78,10 @@ fn every_compression_expands_to_the_same() {
 #[test]
 fn what_does_not_get_smaller_is_stored_plainly() {
     for compression in ALL {
-        let mut stored = Vec::new();
         let plain = noise(b"seed", 100_000);
-        assert_eq!(Compressor::new(compression).compress(&plain, &mut stored), Codec::Stored);
-        assert_eq!(stored, plain);
+        assert_eq!(Compressor::new(compression).compress(&plain), (Codec::Stored, plain.as_slice()));
     }
-    let mut stored = Vec::new();
-    assert_eq!(Compressor::new(Compression::Off).compress(&[0; 1000], &mut stored), Codec::Stored);
-    assert_eq!(stored, [0; 1000]);
+    assert_eq!(Compressor::new(Compression::Off).compress(&[0; 1000]), (Codec::Stored, [0; 1000].as_slice()));
 }
 
 #[test]
@@ -104,8 +98,9 @@ fn a_changed_version_costs_little_after_its_base() {
     plain.splice(1_000_000..1_000_000, *b"inserted");
     plain[500_000..500_010].fill(0);
     let mut compressor = Compressor::new(Compression::Auto);
-    let mut stored = Vec::new();
-    assert_eq!(compressor.compress_with_prefix(&plain, &prefix, &mut stored), Codec::ZstdPrefix);
+    let (codec, stored) = compressor.compress_with_prefix(&plain, &prefix);
+    let stored = stored.to_vec();
+    assert_eq!(codec, Codec::ZstdPrefix);
     assert!(stored.len() < plain.len() / 500, "{} bytes", stored.len());
     assert_eq!(expanded(Codec::ZstdPrefix, &stored, &prefix, plain.len()).as_ref(), Ok(&plain));
     // Another prefix gives other bytes or an error: telling is the task of the chunk ids.
@@ -119,9 +114,10 @@ fn the_longest_frame_after_the_longest_prefix_keeps_the_window_limit() {
     let prefix = noise(b"seed", limits::PREFIX_BYTES_MAX);
     let mut plain = prefix.clone();
     plain.rotate_left(12_345);
-    let mut stored = Vec::new();
     let mut compressor = Compressor::new(Compression::Fast);
-    assert_eq!(compressor.compress_with_prefix(&plain, &prefix, &mut stored), Codec::ZstdPrefix);
+    let (codec, stored) = compressor.compress_with_prefix(&plain, &prefix);
+    let stored = stored.to_vec();
+    assert_eq!(codec, Codec::ZstdPrefix);
     assert!(stored.len() < 20_000, "{} bytes", stored.len());
     assert!(expanded(Codec::ZstdPrefix, &stored, &prefix, plain.len()).is_ok_and(|again| again == plain));
 }
@@ -130,7 +126,7 @@ fn the_longest_frame_after_the_longest_prefix_keeps_the_window_limit() {
 fn a_prefix_that_helps_nothing_and_no_prefix_are_told_apart() {
     let mut compressor = Compressor::new(Compression::Auto);
     let stored = |compressor: &mut Compressor, plain: &[u8], prefix: &[u8]| {
-        compressor.compress_with_prefix(plain, prefix, &mut Vec::new())
+        compressor.compress_with_prefix(plain, prefix).0
     };
     assert_eq!(stored(&mut compressor, &noise(b"one", 10_000), &noise(b"two", 10_000)), Codec::Stored);
     assert_eq!(stored(&mut compressor, &text(10_000), b""), Codec::Zstd);
@@ -262,8 +258,8 @@ proptest! {
         plain in prop::collection::vec(0u8..4, 0..3000),
         prefix in prop::collection::vec(0u8..4, 0..3000),
     ) {
-        let mut stored = Vec::new();
-        let codec = Compressor::new(Compression::Auto).compress_with_prefix(&plain, &prefix, &mut stored);
-        prop_assert_eq!(expanded(codec, &stored, &prefix, plain.len()), Ok(plain));
+        let mut compressor = Compressor::new(Compression::Auto);
+        let (codec, stored) = compressor.compress_with_prefix(&plain, &prefix);
+        prop_assert_eq!(expanded(codec, stored, &prefix, plain.len()), Ok(plain.clone()));
     }
 }

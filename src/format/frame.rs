@@ -22,8 +22,8 @@ pub enum ContentKind {
 /// One chunk or node in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkEntry {
-    /// Its id.
-    pub id: ContentId,
+    /// The first 16 bytes of its id: [`ContentId::prefix`].
+    pub key: [u8; 16],
     /// What it is.
     pub kind: ContentKind,
     /// Its plain length in bytes, at least 1.
@@ -51,14 +51,14 @@ impl FrameEntry {
         self.chunks.iter().map(|chunk| u64::from(chunk.len)).sum()
     }
 
-    /// The first 16 bytes of BLAKE3 over kind, id and length (u32, little endian) of each chunk in order.
+    /// The first 16 bytes of BLAKE3 over kind, key and length (u32, little endian) of each chunk in order.
     ///
     /// It stands for the list of chunks in what is authenticated with the frame, so that a reader who knows the
     /// place of one chunk need not know the others.
     pub fn list_hash(&self) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new();
         for chunk in &self.chunks {
-            hasher.update(&[chunk.kind as u8]).update(chunk.id.bytes()).update(&chunk.len.to_le_bytes());
+            hasher.update(&[chunk.kind as u8]).update(&chunk.key).update(&chunk.len.to_le_bytes());
         }
         *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
     }

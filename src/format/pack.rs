@@ -150,8 +150,7 @@ mod tests {
     use crate::id::ContentId;
 
     fn directory() -> PackDirectory {
-        let chunk =
-            |number, len| ChunkEntry { id: ContentId::new([number; 32]), kind: ContentKind::Chunk, len };
+        let chunk = |number, len| ChunkEntry { key: [number; 16], kind: ContentKind::Chunk, len };
         PackDirectory::new(vec![
             FrameEntry {
                 codec: Codec::Zstd,

@@ -3,7 +3,7 @@
 //! ```text
 //! <cache>/CACHEDIR.TAG                      tells backup programs to leave the folder out
 //! <cache>/<repository id>/index.redb        the index
-//! <cache>/<repository id>/witness.json      what was seen of the repository
+//! <cache>/<repository id>/witness.json      what was seen of the repository, and witness.lock beside it
 //! <cache>/<repository id>/index-<pid>.redb  the index of a second process, for as long as it runs
 //! ```
 //!
@@ -29,7 +29,7 @@ const WITNESS_NAME: &str = "witness.json";
 /// Indexes that one process may have open privately at the same time.
 const PRIVATE_INDEX_COUNT_MAX: u32 = 64;
 
-/// The cache folder exists, or not as it should.
+/// The cache folder, or something in it, could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("the cache folder {path} cannot be used", path = path.display())]
 pub struct CacheFolderError {

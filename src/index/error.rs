@@ -5,6 +5,7 @@
 //! could leave half-done is used afterwards: a transaction is dropped, and the caller deletes the file.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,9 @@ pub enum IndexError {
     /// It belongs to another repository or another version of the program: delete it and build it again.
     #[error("the index was made for another repository or by another version")]
     Stale,
+    /// It cannot be checked while a view of it lives. Nothing is wrong.
+    #[error("a view of the index is still in use")]
+    InUse,
     /// What was to be added cannot be: it breaks a limit. Nothing was changed.
     #[error("an index object does not fit the index: {rule}")]
     Invalid {
@@ -51,6 +55,7 @@ impl From<redb::Error> for IndexError {
         match error {
             redb::Error::DatabaseAlreadyOpen => Self::Locked,
             redb::Error::UpgradeRequired(_) => Self::Stale,
+            redb::Error::TransactionInProgress => Self::InUse,
             redb::Error::Io(source) => Self::from(source),
             redb::Error::PreviousIo => Self::Failed { source: io::Error::other("an earlier call failed") },
             other => Self::Damaged { source: Box::new(other) },
@@ -79,7 +84,7 @@ macro_rules! from_redb {
         })*
     };
 }
-from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError, SetDurabilityError);
+from_redb!(StorageError, TableError, TransactionError, CommitError, DatabaseError, CompactionError);
 
 impl From<redb::CursorError> for IndexError {
     fn from(error: redb::CursorError) -> Self {
@@ -90,10 +95,26 @@ impl From<redb::CursorError> for IndexError {
     }
 }
 
+thread_local! {
+    static GUARD_COUNT: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Whether a panic of this thread would be turned into [`IndexError::Damaged`] now. A panic hook asks this: such a
+/// panic is no bug, and must neither be told nor end the process.
+pub fn expects_panic() -> bool {
+    GUARD_COUNT.get() > 0
+}
+
+fn catch<T>(work: impl FnOnce() -> T) -> Result<T, Box<dyn Any + Send>> {
+    GUARD_COUNT.set(GUARD_COUNT.get() + 1);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    GUARD_COUNT.set(GUARD_COUNT.get() - 1);
+    outcome
+}
+
 /// Runs `work`, and turns its panic into [`IndexError::Damaged`]. No caller's code may run inside.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, IndexError>) -> Result<T, IndexError> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(IndexError::damaged(&panic_text(&*panic))))
+    catch(work).unwrap_or_else(|panic| Err(IndexError::damaged(&panic_text(&*panic))))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -123,6 +144,6 @@ impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         let inner = self.0.take();
         // The file is disposable and its last commit is complete: there is nothing to report.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(inner)));
+        let _ = catch(|| drop(inner));
     }
 }

@@ -10,11 +10,9 @@ const BITS_PER_ENTRY: u64 = 10;
 const BITS_PER_ID: u32 = 7;
 const BLOCK_WORDS: usize = 8;
 const BLOCK_BYTES: usize = 8 * BLOCK_WORDS;
-/// Blocks in a stored part: with its key and check it just fits into one page of the database.
-const PART_BLOCKS: usize = 62;
 
 /// The filter of one run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Filter {
     blocks: Vec<[u64; BLOCK_WORDS]>,
 }
@@ -64,26 +62,20 @@ impl Filter {
         (usize::try_from(block).expect("less than the number of blocks"), mask)
     }
 
-    /// The filter in parts that fit a page each, in order.
-    pub(super) fn parts(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        self.blocks
-            .chunks(PART_BLOCKS)
-            .map(|blocks| blocks.iter().flatten().flat_map(|word| word.to_le_bytes()).collect())
+    /// The bytes to store.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        self.blocks.iter().flatten().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    /// Appends a part as it was stored.
-    pub(super) fn push_part(&mut self, part: &[u8]) {
-        self.blocks.extend(part.as_chunks::<BLOCK_BYTES>().0.iter().map(|block| {
+    /// The filter that was stored as `bytes`.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        let words = |block: &[u8; BLOCK_BYTES]| {
             let mut words = [0; BLOCK_WORDS];
             let stored = block.as_chunks::<8>().0;
             words.iter_mut().zip(stored).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
             words
-        }));
-    }
-
-    /// Bytes in memory.
-    pub(super) fn byte_count(&self) -> usize {
-        self.blocks.len() * BLOCK_BYTES
+        };
+        Self { blocks: bytes.as_chunks::<BLOCK_BYTES>().0.iter().map(words).collect() }
     }
 }
 
@@ -110,9 +102,8 @@ mod tests {
     fn a_stored_filter_is_the_same_when_read() {
         let mut filter = Filter::with_capacity(10_000);
         (0..10_000).for_each(|seed| filter.insert(&random_key(seed)));
-        let mut read = Filter::default();
-        filter.parts().for_each(|part| read.push_part(&part));
-        assert_eq!(read, filter);
-        assert_eq!(read.byte_count(), Filter::bytes_for(10_000));
+        let bytes = filter.to_bytes();
+        assert_eq!(Filter::from_bytes(&bytes), filter);
+        assert_eq!(bytes.len(), Filter::bytes_for(10_000));
     }
 }

@@ -1,96 +1,93 @@
-//! The bytes of the rows. Every row has a fixed width but for the bases of a frame, and ends in a check, so that a
-//! broken page is not taken for an answer.
+//! The bytes of the rows. Every row ends in a check over its table, key and value, so that a broken page is not taken
+//! for an answer.
 //!
 //! | Row | Key | Value |
 //! | --- | --- | --- |
 //! | place | prefix 16, pack 4, frame 2, start 3, all big-endian | 40 bits little-endian: length 25, check 15 |
-//! | pack | number | the fields in order, described 4, places 4, check 4 |
-//! | frame | pack 4, frame 2, big-endian | the fixed fields 30, bases 32 each, check 4 |
-//! | run | number | slice 1, count 4, check 4 |
+//! | pack | number | the fields in order, described 4, places 4 |
+//! | frame | pack 4, frame 2, big-endian | the fixed fields 30, bases 32 each |
+//! | run | number | slice 1, count 4 |
+//!
+//! Places are not rows of the database but entries in blocks of a run. All other values are followed by four bytes
+//! of check.
+
+use redb::TableHandle;
 
 use crate::id::{ContentId, PackId};
 use crate::limits::{BASE_COUNT_MAX, FRAME_BYTES_MAX};
 
 use super::error::IndexError;
-use super::{FrameRow, PackKind, PackNumber, PackRow, Place};
+use super::{FRAMES, FrameRow, PACKS, PackKind, PackNumber, PackRow, Place, RUNS};
 
-/// Bytes of the key of a place.
-pub(super) const PLACE_KEY_LEN: usize = 25;
-/// Bytes of the value of a place.
-pub(super) const PLACE_VALUE_LEN: usize = 5;
-/// Bytes of the value of a pack.
-pub(super) const PACK_ROW_LEN: usize = 99;
-/// Bytes of the value of a run.
-pub(super) const RUN_ROW_LEN: usize = 9;
+/// Bytes of a place.
+pub(super) const PLACE_ENTRY_LEN: usize = 30;
 
+const PLACE_KEY_LEN: usize = 25;
 const FRAME_FIXED_LEN: usize = 30;
 const LEN_BITS: u32 = 25;
 const LEN_MASK: u64 = (1 << LEN_BITS) - 1;
 const _: () = assert!(FRAME_BYTES_MAX as u64 <= LEN_MASK && FRAME_BYTES_MAX <= 1 << 24);
 
-/// A place as it stands in a run. Ordered as runs are.
+/// A place as it stands in a run. Ordered as runs are: by id, then by place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PlaceEntry {
-    pub(super) key: [u8; PLACE_KEY_LEN],
-    pub(super) value: [u8; PLACE_VALUE_LEN],
-}
+pub(super) struct PlaceEntry(pub(super) [u8; PLACE_ENTRY_LEN]);
 
 impl PlaceEntry {
     /// The entry of a place whose range lies inside the largest frame.
     pub(super) fn new(key: &[u8; 16], place: Place) -> Self {
-        let mut bytes = [0; PLACE_KEY_LEN];
+        let mut bytes = [0; PLACE_ENTRY_LEN];
         let (prefix, rest) = bytes.split_at_mut(16);
         prefix.copy_from_slice(key);
         let (pack, rest) = rest.split_at_mut(4);
         pack.copy_from_slice(&place.pack.0.to_be_bytes());
-        let (frame, start) = rest.split_at_mut(2);
+        let (frame, rest) = rest.split_at_mut(2);
         frame.copy_from_slice(&place.frame.to_be_bytes());
-        let [_, low @ ..] = place.start.to_be_bytes();
-        start.copy_from_slice(&low);
-        let bits = u64::from(place.len) | place_check(&bytes, place.len) << LEN_BITS;
-        let [a, b, c, d, e, ..] = bits.to_le_bytes();
-        Self { key: bytes, value: [a, b, c, d, e] }
+        let (start, _) = rest.split_at_mut(3);
+        start.copy_from_slice(&place.start.to_be_bytes()[1..]);
+        let (key, value) = bytes.split_at_mut(PLACE_KEY_LEN);
+        let bits = u64::from(place.len) | place_check(key, place.len) << LEN_BITS;
+        value.copy_from_slice(&bits.to_le_bytes()[..5]);
+        Self(bytes)
     }
 
-    /// The first key that a place of this prefix can have.
-    pub(super) fn first_key(key: &[u8; 16]) -> [u8; PLACE_KEY_LEN] {
-        let mut bytes = [0; PLACE_KEY_LEN];
-        bytes.split_at_mut(16).0.copy_from_slice(key);
-        bytes
+    /// Whether both are the same place of the same id.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        self.0.first_chunk::<PLACE_KEY_LEN>() == other.0.first_chunk()
     }
 
     /// The prefix of the id.
     pub(super) fn prefix(&self) -> [u8; 16] {
-        *self.key.first_chunk().expect("25 bytes have 16")
+        *self.0.first_chunk().expect("30 bytes have 16")
     }
 
-    /// The pack, without the check.
+    /// The first eight bytes of the id, as a number that is ordered as ids are.
+    pub(super) fn head(&self) -> u64 {
+        u64::from_be_bytes(*self.0.first_chunk().expect("30 bytes have 8"))
+    }
+
+    /// The pack, without looking at the check.
     pub(super) fn pack(&self) -> PackNumber {
-        let mut fields = Fields(self.key.get(16..).unwrap_or_default());
-        PackNumber(u32::from_be_bytes(fields.take().expect("25 bytes have 16 and 4")))
+        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, a, b, c, d, ..] = self.0;
+        PackNumber(u32::from_be_bytes([a, b, c, d]))
     }
 
     /// The place, if the check agrees.
     pub(super) fn place(&self) -> Result<Place, IndexError> {
-        let [a, b, c, d, e] = self.value;
+        let (key, _) = self.0.split_at(PLACE_KEY_LEN);
+        let [.., f, g, x, y, z, a, b, c, d, e] = self.0;
         let bits = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
         let len = u32::try_from(bits & LEN_MASK).expect("25 bits fit");
-        if bits >> LEN_BITS != place_check(&self.key, len) {
+        if bits >> LEN_BITS != place_check(key, len) {
             return Err(IndexError::damaged("a place does not match its check"));
         }
-        let mut fields = Fields(self.key.get(16..).unwrap_or_default());
-        let place = (|| {
-            let pack = PackNumber(u32::from_be_bytes(fields.take()?));
-            let frame = u16::from_be_bytes(fields.take()?);
-            let [high, middle, low] = fields.take()?;
-            Some(Place { pack, frame, start: u32::from_be_bytes([0, high, middle, low]), len })
-        })();
-        place.ok_or_else(|| IndexError::damaged("a place is cut short"))
+        let start = u32::from_be_bytes([0, x, y, z]);
+        Ok(Place { pack: self.pack(), frame: u16::from_be_bytes([f, g]), start, len })
     }
 }
 
+/// Fifteen bits.
 fn place_check(key: &[u8], len: u32) -> u64 {
-    (check(key) ^ u64::from(len)).wrapping_mul(CHECK_FACTOR) >> (24 + LEN_BITS)
+    (check(0, key) ^ u64::from(len)).wrapping_mul(CHECK_FACTOR) >> (24 + LEN_BITS)
 }
 
 /// A pack with what only the index needs to know of it.
@@ -104,9 +101,9 @@ pub(super) struct StoredPack {
 }
 
 impl StoredPack {
-    pub(super) fn encode(&self) -> [u8; PACK_ROW_LEN] {
+    pub(super) fn encode(&self, number: u32) -> Vec<u8> {
         let row = &self.row;
-        let mut bytes = Vec::with_capacity(PACK_ROW_LEN);
+        let mut bytes = Vec::with_capacity(128);
         bytes.extend_from_slice(row.id.bytes());
         bytes.push(row.kind as u8);
         bytes.extend_from_slice(&row.payload_len.to_le_bytes());
@@ -116,12 +113,11 @@ impl StoredPack {
         for count in [row.frame_count, row.chunk_count, self.described, self.place_count] {
             bytes.extend_from_slice(&count.to_le_bytes());
         }
-        seal_row(&mut bytes);
-        bytes.try_into().expect("the fields add up to the length of the row")
+        sealed(PACKS, &number.to_be_bytes(), bytes)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
-        let mut fields = Fields(open_row(bytes)?);
+    pub(super) fn decode(number: u32, bytes: &[u8]) -> Result<Self, IndexError> {
+        let mut fields = Fields(opened(PACKS, &number.to_be_bytes(), bytes)?);
         let pack = (|| {
             Some(Self {
                 row: PackRow {
@@ -160,8 +156,8 @@ pub(super) fn pair_part(key: [u8; 6]) -> u16 {
     u16::from_be_bytes([e, f])
 }
 
-pub(super) fn encode_frame(frame: &FrameRow, bytes: &mut Vec<u8>) {
-    bytes.clear();
+pub(super) fn encode_frame(key: [u8; 6], frame: &FrameRow) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(FRAME_FIXED_LEN + 32 * frame.bases.len() + 4);
     for number in [frame.offset, frame.stored_len, frame.plain_len] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
@@ -170,27 +166,25 @@ pub(super) fn encode_frame(frame: &FrameRow, bytes: &mut Vec<u8>) {
     for base in &frame.bases {
         bytes.extend_from_slice(base.bytes());
     }
-    debug_assert_eq!(bytes.len(), FRAME_FIXED_LEN + 32 * frame.bases.len());
-    seal_row(bytes);
+    sealed(FRAMES, &key, bytes)
 }
 
-pub(super) fn decode_frame(bytes: &[u8]) -> Result<FrameRow, IndexError> {
-    let bytes = open_row(bytes)?;
-    let mut fields = Fields(bytes);
+pub(super) fn decode_frame(key: [u8; 6], bytes: &[u8]) -> Result<FrameRow, IndexError> {
+    let mut fields = Fields(opened(FRAMES, &key, bytes)?);
     let frame = (|| {
-        let base_count = bytes.len().checked_sub(FRAME_FIXED_LEN)? / 32;
-        if base_count > BASE_COUNT_MAX {
-            return None;
-        }
-        Some(FrameRow {
+        let frame = FrameRow {
             offset: fields.take_u32()?,
             stored_len: fields.take_u32()?,
             plain_len: fields.take_u32()?,
             codec: u8::from_le_bytes(fields.take()?),
             depth: u8::from_le_bytes(fields.take()?),
             list_hash: fields.take()?,
-            bases: (0..base_count).map(|_| Some(ContentId::new(fields.take()?))).collect::<Option<_>>()?,
-        })
+            bases: match fields.0.as_chunks() {
+                (bases, []) => bases.iter().map(|base| ContentId::new(*base)).collect(),
+                _ => return None,
+            },
+        };
+        Some(frame).filter(|frame| frame.bases.len() <= BASE_COUNT_MAX)
     })();
     frame.ok_or_else(|| IndexError::damaged("a frame row does not parse"))
 }
@@ -203,47 +197,68 @@ pub(super) struct RunRow {
 }
 
 impl RunRow {
-    pub(super) fn encode(self) -> [u8; RUN_ROW_LEN] {
+    pub(super) fn encode(self, run: u32) -> Vec<u8> {
         let mut bytes = vec![self.slice];
         bytes.extend_from_slice(&self.count.to_le_bytes());
-        seal_row(&mut bytes);
-        bytes.try_into().expect("the fields add up to the length of the row")
+        sealed(RUNS, &run.to_be_bytes(), bytes)
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, IndexError> {
-        let mut fields = Fields(open_row(bytes)?);
+    pub(super) fn decode(run: u32, bytes: &[u8]) -> Result<Self, IndexError> {
+        let mut fields = Fields(opened(RUNS, &run.to_be_bytes(), bytes)?);
         let run = (|| Some(Self { slice: u8::from_le_bytes(fields.take()?), count: fields.take_u32()? }))();
         run.ok_or_else(|| IndexError::damaged("a run row does not parse"))
     }
 }
 
-/// Appends the check to a row.
-pub(super) fn seal_row(bytes: &mut Vec<u8>) {
-    let sum = check(bytes);
-    bytes.extend_from_slice(&(sum >> 32).to_le_bytes()[..4]);
+/// A row that is a single number.
+pub(super) fn sealed_number(table: impl TableHandle, key: &[u8], number: u32) -> Vec<u8> {
+    sealed(table, key, number.to_le_bytes().to_vec())
+}
+
+/// The number of [`sealed_number`].
+pub(super) fn opened_number(table: impl TableHandle, key: &[u8], stored: &[u8]) -> Result<u32, IndexError> {
+    let number = opened(table, key, stored)?.try_into().map(u32::from_le_bytes);
+    number.map_err(|_| IndexError::damaged("a number has another width"))
+}
+
+/// A row with its check.
+pub(super) fn sealed(table: impl TableHandle, key: &[u8], mut row: Vec<u8>) -> Vec<u8> {
+    let sum = row_check(table.name(), key, &row);
+    row.extend_from_slice(&sum);
+    row
 }
 
 /// The row without its check, if the check agrees.
-pub(super) fn open_row(bytes: &[u8]) -> Result<&[u8], IndexError> {
-    match bytes.split_last_chunk::<4>() {
-        Some((row, stored)) if u64::from(u32::from_le_bytes(*stored)) == check(row) >> 32 => Ok(row),
+pub(super) fn opened<'a>(
+    table: impl TableHandle,
+    key: &[u8],
+    stored: &'a [u8],
+) -> Result<&'a [u8], IndexError> {
+    match stored.split_last_chunk() {
+        Some((row, sum)) if *sum == row_check(table.name(), key, row) => Ok(row),
         _ => Err(IndexError::damaged("a row does not match its check")),
     }
 }
 
+/// The table belongs to it: a page that turns up in another table must not be taken for one of its own.
+fn row_check(table: &str, key: &[u8], row: &[u8]) -> [u8; 4] {
+    let [.., a, b, c, d] = check(check(check(0, table.as_bytes()), key), row).to_le_bytes();
+    [a, b, c, d]
+}
+
 const CHECK_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A sum over bytes that any small change changes. It guards against accidents, not against an enemy: whoever can
+/// A sum that any small change of `bytes` changes. It guards against accidents, not against an enemy: whoever can
 /// write this file can read the backups of its owner.
-fn check(bytes: &[u8]) -> u64 {
-    let seed = bytes.len() as u64 ^ CHECK_FACTOR;
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut last = [0; 8];
-    last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
-    words.iter().chain([&last]).fold(seed, |sum, word| {
-        let mixed = (sum ^ u64::from_le_bytes(*word)).wrapping_mul(CHECK_FACTOR);
+fn check(before: u64, bytes: &[u8]) -> u64 {
+    let mix = |sum: u64, word: u64| {
+        let mixed = (sum ^ word).wrapping_mul(CHECK_FACTOR);
         mixed ^ mixed >> 29
-    })
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let last = rest.iter().fold(bytes.len() as u64, |last, byte| last << 8 | u64::from(*byte));
+    let sum = words.iter().fold(before ^ CHECK_FACTOR, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    mix(mix(sum, last), CHECK_FACTOR)
 }
 
 /// Takes fixed-width fields off the front of a row.
@@ -282,12 +297,9 @@ mod tests {
     #[test]
     fn every_single_bit_flip_of_a_place_is_noticed() {
         let mut noticed = 0;
-        for bit in 0..8 * (PLACE_KEY_LEN + PLACE_VALUE_LEN) {
+        for bit in 0..8 * PLACE_ENTRY_LEN {
             let mut broken = entry(12_345, 67_890);
-            match bit / 8 {
-                byte if byte < PLACE_KEY_LEN => broken.key[byte] ^= 1 << (bit % 8),
-                byte => broken.value[byte - PLACE_KEY_LEN] ^= 1 << (bit % 8),
-            }
+            broken.0[bit / 8] ^= 1 << (bit % 8);
             noticed += u32::from(broken.place().is_err());
         }
         assert_eq!(noticed, 240);
@@ -304,16 +316,17 @@ mod tests {
             list_hash: [9; 16],
             bases: vec![ContentId::new([1; 32]), ContentId::new([2; 32])],
         };
-        let mut bytes = Vec::new();
-        encode_frame(&frame, &mut bytes);
-        assert_eq!(decode_frame(&bytes).unwrap(), frame);
+        let key = pair_key(5, 6);
+        let bytes = encode_frame(key, &frame);
+        assert_eq!(decode_frame(key, &bytes).unwrap(), frame);
+        assert!(decode_frame(pair_key(5, 7), &bytes).is_err());
         for len in 0..bytes.len() {
-            assert!(decode_frame(&bytes[..len]).is_err());
+            assert!(decode_frame(key, &bytes[..len]).is_err());
         }
         for bit in 0..8 * bytes.len() {
             let mut broken = bytes.clone();
             broken[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode_frame(&broken).is_err());
+            assert!(decode_frame(key, &broken).is_err());
         }
     }
 }

@@ -78,11 +78,12 @@ struct Model {
 
 impl Model {
     fn add(&mut self, id: IndexObjectId, packs: &[NewPack]) {
-        if !self.objects.contains_key(&id) {
-            self.objects.insert(id, packs.iter().map(|pack| pack.row.id).collect());
-            for pack in packs {
-                self.packs.entry(pack.row.id).or_insert_with(|| pack.clone());
-            }
+        if self.objects.contains_key(&id) {
+            return;
+        }
+        self.objects.insert(id, packs.iter().map(|pack| pack.row.id).collect());
+        for pack in packs {
+            self.packs.entry(pack.row.id).or_insert_with(|| pack.clone());
         }
     }
 
@@ -159,11 +160,11 @@ fn step() -> impl Strategy<Value = Step> {
 /// The pack of this number: always the same, with chunks that other packs hold too.
 fn model_pack(number: u64) -> NewPack {
     let seeds: Vec<u64> = (0..number * 7 % 60).map(|at| (at * at + number * 13) % 400).collect();
-    pack(number, if number % 4 == 0 { PackKind::Meta } else { PackKind::Data }, &seeds)
+    pack(number, if number.is_multiple_of(4) { PackKind::Meta } else { PackKind::Data }, &seeds)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_operations_leave_the_index_equal_to_a_plain_map(steps in prop::collection::vec(step(), 1..25)) {
@@ -241,6 +242,99 @@ fn all_copies_of_a_chunk_are_found_by_pack_number() {
     assert_eq!(places.iter().map(|place| place.pack.0).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
     assert_eq!((places.len(), places.first().unwrap().pack), (9, PackNumber(0)));
     assert!(view.lookup(&random_key(2)).unwrap().is_empty());
+}
+
+/// A pack with one frame and these keys, each a hundred bytes after the one before.
+fn pack_of_keys(id: u64, keys: impl Iterator<Item = [u8; 16]>) -> NewPack {
+    let mut pack = pack(id, PackKind::Data, &[0]);
+    let place = |(at, key): (u32, [u8; 16])| NewPlace { key, frame: 0, start: 100 * at, len: 100 };
+    pack.places = (0..).zip(keys).map(place).collect();
+    pack
+}
+
+#[test]
+fn ids_that_are_not_spread_evenly_are_found_too() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    let alike = |last: u32| u128::from(last).to_be_bytes();
+    // One id fills several blocks, and all ids of the run begin with the same eight bytes.
+    let packs = (0..400).map(|id| pack_of_keys(id, std::iter::once(alike(7)))).collect();
+    index.add_index_object(object_id(1), packs).unwrap();
+    index.add_index_object(object_id(2), vec![pack_of_keys(500, (0..1000).map(alike))]).unwrap();
+    let view = index.view().unwrap();
+    for last in 0..1000 {
+        let expected = if last == 7 { 401 } else { 1 };
+        assert_eq!(view.lookup(&alike(last)).unwrap().len(), expected, "of {last}");
+    }
+    assert!(view.lookup(&alike(1000)).unwrap().is_empty());
+    assert!(view.lookup(&[0xff; 16]).unwrap().is_empty());
+}
+
+#[test]
+fn the_places_of_forgotten_packs_do_not_stay() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    for object in 0..10u8 {
+        index.add_index_object(object_id(object), vec![model_pack(u64::from(object) + 1)]).unwrap();
+    }
+    let stored_count = || {
+        let reading = index.database.get().begin_read().unwrap();
+        let runs = runs::all_runs(&reading.open_table(RUNS).unwrap()).unwrap();
+        runs.iter().map(|(_, row)| u64::from(row.count)).sum::<u64>()
+    };
+    for object in 0..10 {
+        index.remove_index_objects(&[object_id(object)]).unwrap();
+        let count = index.view().unwrap().totals().unwrap().places;
+        assert!(stored_count() * 3 <= count * 4, "{} are stored of {count}", stored_count());
+    }
+    assert_eq!(stored_count(), 0);
+}
+
+#[test]
+fn a_full_index_is_compact_after_closing() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    for object in 0..20u8 {
+        let seeds: Vec<u64> = (0..2000).map(|at| 10_000 * u64::from(object) + at).collect();
+        index
+            .add_index_object(object_id(object), vec![pack(u64::from(object), PackKind::Data, &seeds)])
+            .unwrap();
+    }
+    let before = std::fs::metadata(&fixture.path).unwrap().len();
+    drop(index);
+    let after = std::fs::metadata(&fixture.path).unwrap().len();
+    assert!(after < before && after < 40_000 * 64, "{after} bytes, {before} before");
+    assert_eq!(open(&fixture.path).view().unwrap().totals().unwrap().places, 40_000);
+}
+
+#[test]
+fn many_threads_ask_one_view_at_once() {
+    let fixture = fixture();
+    let index = open(&fixture.path);
+    index
+        .add_index_object(object_id(1), vec![pack(1, PackKind::Data, &(0..2000).collect::<Vec<_>>())])
+        .unwrap();
+    let view = &index.view().unwrap();
+    let found = std::thread::scope(|scope| {
+        let threads = (0..4u64).map(|thread| {
+            scope.spawn(move || {
+                (0..3000).filter(|at| !view.lookup(&random_key(at + thread)).unwrap().is_empty()).count()
+            })
+        });
+        threads.collect::<Vec<_>>().into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(found, [2000, 1999, 1998, 1997]);
+}
+
+#[test]
+fn an_index_with_a_view_is_not_checked_and_without_it_is() {
+    let fixture = fixture();
+    let mut index = open(&fixture.path);
+    index.add_index_object(object_id(1), vec![model_pack(5)]).unwrap();
+    let view = index.view().unwrap();
+    assert!(matches!(index.verify(), Err(IndexError::InUse)));
+    drop(view);
+    index.verify().unwrap();
 }
 
 #[test]

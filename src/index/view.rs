@@ -10,13 +10,14 @@ use crate::id::{IndexObjectId, PackId};
 
 use super::error::{Guarded, IndexError, guarded};
 use super::filter::Filter;
-use super::rows::{
-    PACK_ROW_LEN, PLACE_KEY_LEN, PLACE_VALUE_LEN, PlaceEntry, StoredPack, decode_frame, pair_key,
+use super::rows::{RunRow, StoredPack, decode_frame, opened, opened_number, pair_key};
+use super::runs::{
+    MergedEntries, RunSummary, RunTable, all_runs, forgotten_packs, is_complete, run_name, slice_of,
 };
-use super::runs::{MergedEntries, RunTable, all_runs, forgotten_packs, read_filter, run_name, slice_of};
+use super::write::meta_number;
 use super::{
-    FILTERS, FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, PACK_NUMBERS, PACKS,
-    PackNumber, PackRow, Place, RUNS, SLICE_COUNT,
+    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, PACK_NUMBERS, PACKS, PackNumber,
+    PackRow, Place, RUNS, SLICE_COUNT,
 };
 
 /// Rows that are read before any of them is shown to a visitor.
@@ -87,63 +88,41 @@ pub struct IndexView {
 
 struct Tables {
     index_objects: ReadOnlyTable<[u8; 32], &'static [u8]>,
-    packs: ReadOnlyTable<u32, [u8; PACK_ROW_LEN]>,
-    pack_numbers: ReadOnlyTable<[u8; 32], u32>,
+    packs: ReadOnlyTable<u32, &'static [u8]>,
+    pack_numbers: ReadOnlyTable<[u8; 32], &'static [u8]>,
     frames: ReadOnlyTable<[u8; 6], &'static [u8]>,
     slices: Vec<Vec<Run>>,
-    forgotten: Vec<u32>,
+    /// By number.
+    forgotten: Vec<(u32, u32)>,
     place_count: u64,
     has_bases: bool,
 }
 
 struct Run {
-    table: ReadOnlyTable<[u8; PLACE_KEY_LEN], [u8; PLACE_VALUE_LEN]>,
-    filter: Option<Arc<Filter>>,
+    table: ReadOnlyTable<u32, &'static [u8]>,
+    summary: Arc<RunSummary>,
 }
 
 impl IndexView {
-    /// Opens what `reading` shows. `filters` are those of earlier views and become those of this one.
+    /// Opens what `reading` shows. `known` are the summaries of earlier views and become those of this one.
     pub(super) fn new(
         reading: &ReadTransaction,
-        filters: &mut HashMap<u32, Arc<Filter>>,
+        known: &mut HashMap<u32, Arc<RunSummary>>,
         filter_bytes_max: usize,
     ) -> Result<Self, IndexError> {
-        let mut runs = all_runs(&reading.open_table(RUNS)?)?;
-        let stored_filters = reading.open_table(FILTERS)?;
-        let forgotten = reading.open_table(FORGOTTEN)?;
-        let mut place_count = runs.iter().map(|(_, row)| u64::from(row.count)).sum::<u64>();
-        for row in forgotten.iter()? {
-            place_count = place_count.saturating_sub(u64::from(row?.1.value()));
-        }
-        let mut slices: Vec<Vec<Run>> = (0..SLICE_COUNT).map(|_| Vec::new()).collect();
-        let mut filters_used = HashMap::new();
-        let mut filter_bytes = 0;
-        // The smallest first: many small filters spare more reading than a single large one.
-        runs.sort_unstable_by_key(|(_, row)| row.count);
-        for (run, row) in runs {
-            filter_bytes += Filter::bytes_for(u64::from(row.count));
-            let filter = match filters.get(&run) {
-                _ if filter_bytes > filter_bytes_max => None,
-                Some(filter) => Some(Arc::clone(filter)),
-                None => Some(Arc::new(read_filter(&stored_filters, run)?)),
-            };
-            if let Some(filter) = &filter {
-                filters_used.insert(run, Arc::clone(filter));
-            }
-            let table = reading.open_table(RunTable::new(&run_name(run)))?;
-            let slice = slices.get_mut(usize::from(row.slice));
-            slice.ok_or_else(|| IndexError::damaged("a run lies in no slice"))?.push(Run { table, filter });
-        }
-        *filters = filters_used;
+        let runs = all_runs(&reading.open_table(RUNS)?)?;
+        let forgotten = forgotten_packs(&reading.open_table(FORGOTTEN)?)?;
+        let stored_count: u64 = runs.iter().map(|(_, row)| u64::from(row.count)).sum();
+        let forgotten_count = forgotten.iter().map(|(_, count)| u64::from(*count)).sum();
         let tables = Tables {
             index_objects: reading.open_table(INDEX_OBJECTS)?,
             packs: reading.open_table(PACKS)?,
             pack_numbers: reading.open_table(PACK_NUMBERS)?,
             frames: reading.open_table(FRAMES)?,
-            slices,
-            forgotten: forgotten_packs(&forgotten)?,
-            place_count,
-            has_bases: reading.open_table(META)?.get(META_HAS_BASES)?.is_some(),
+            slices: open_runs(reading, runs, known, filter_bytes_max)?,
+            forgotten,
+            place_count: stored_count.saturating_sub(forgotten_count),
+            has_bases: meta_number(&reading.open_table(META)?, META_HAS_BASES)? != 0,
         };
         Ok(Self { tables: Guarded::new(tables) })
     }
@@ -160,7 +139,13 @@ impl IndexView {
     /// Ids of all index objects that were added, in order.
     pub fn index_objects(&self) -> Result<Vec<IndexObjectId>, IndexError> {
         self.ask(|tables| {
-            tables.index_objects.iter()?.map(|row| Ok(IndexObjectId::new(row?.0.value()))).collect()
+            let mut ids = Vec::new();
+            for row in tables.index_objects.iter()? {
+                let (id, packs) = row?;
+                opened(INDEX_OBJECTS, &id.value(), packs.value())?;
+                ids.push(IndexObjectId::new(id.value()));
+            }
+            Ok(ids)
         })
     }
 
@@ -172,20 +157,24 @@ impl IndexView {
     /// The pack of this number.
     pub fn pack(&self, number: PackNumber) -> Result<Option<PackRow>, IndexError> {
         self.ask(|tables| match tables.packs.get(number.0)? {
-            Some(row) => Ok(Some(StoredPack::decode(&row.value())?.row)),
+            Some(row) => Ok(Some(StoredPack::decode(number.0, row.value())?.row)),
             None => Ok(None),
         })
     }
 
     /// The number of this pack.
     pub fn pack_number(&self, id: &PackId) -> Result<Option<PackNumber>, IndexError> {
-        self.ask(|tables| Ok(tables.pack_numbers.get(id.bytes())?.map(|number| PackNumber(number.value()))))
+        self.ask(|tables| match tables.pack_numbers.get(id.bytes())? {
+            Some(number) => Ok(Some(PackNumber(opened_number(PACK_NUMBERS, id.bytes(), number.value())?))),
+            None => Ok(None),
+        })
     }
 
     /// A frame of a pack.
     pub fn frame(&self, pack: PackNumber, frame: u16) -> Result<Option<FrameRow>, IndexError> {
-        self.ask(|tables| match tables.frames.get(pair_key(pack.0, frame))? {
-            Some(row) => Ok(Some(decode_frame(row.value())?)),
+        let key = pair_key(pack.0, frame);
+        self.ask(|tables| match tables.frames.get(key)? {
+            Some(row) => Ok(Some(decode_frame(key, row.value())?)),
             None => Ok(None),
         })
     }
@@ -194,7 +183,12 @@ impl IndexView {
     pub fn frames(&self, pack: PackNumber) -> Result<Vec<FrameRow>, IndexError> {
         self.ask(|tables| {
             let keys = pair_key(pack.0, 0)..=pair_key(pack.0, u16::MAX);
-            tables.frames.range(keys)?.map(|row| decode_frame(row?.1.value())).collect()
+            let mut frames = Vec::new();
+            for row in tables.frames.range(keys)? {
+                let (key, row) = row?;
+                frames.push(decode_frame(key.value(), row.value())?);
+            }
+            Ok(frames)
         })
     }
 
@@ -206,7 +200,7 @@ impl IndexView {
                 let rows = tables.packs.range((from, Bound::Unbounded))?.take(VISIT_COUNT_MAX);
                 rows.map(|row| {
                     let (number, row) = row?;
-                    Ok((PackNumber(number.value()), StoredPack::decode(&row.value())?.row))
+                    Ok((PackNumber(number.value()), StoredPack::decode(number.value(), row.value())?.row))
                 })
                 .collect::<Result<Vec<_>, IndexError>>()
             })?;
@@ -245,26 +239,47 @@ impl IndexView {
     }
 }
 
+/// Opens all runs, by slice, with their summaries.
+fn open_runs(
+    reading: &ReadTransaction,
+    mut runs: Vec<(u32, RunRow)>,
+    known: &mut HashMap<u32, Arc<RunSummary>>,
+    filter_bytes_max: usize,
+) -> Result<Vec<Vec<Run>>, IndexError> {
+    let mut slices: Vec<Vec<Run>> = (0..SLICE_COUNT).map(|_| Vec::new()).collect();
+    let mut used = HashMap::new();
+    let mut filter_bytes = 0;
+    // The smallest first: many small filters spare more reading than a single large one.
+    runs.sort_unstable_by_key(|(_, row)| row.count);
+    for (run, row) in runs {
+        filter_bytes += Filter::bytes_for(u64::from(row.count));
+        let has_filter = filter_bytes <= filter_bytes_max;
+        let summary = match known.get(&run) {
+            Some(summary) if summary.filter.is_some() == has_filter => Arc::clone(summary),
+            _ => Arc::new(RunSummary::read(reading, run, row, has_filter)?),
+        };
+        used.insert(run, Arc::clone(&summary));
+        let table = reading.open_table(RunTable::new(&run_name(run)))?;
+        let slice =
+            slices.get_mut(usize::from(row.slice)).filter(|_| is_complete(&table, row).unwrap_or(false));
+        let slice = slice.ok_or_else(|| IndexError::damaged("a run does not fit its row"))?;
+        slice.push(Run { table, summary });
+    }
+    *known = used;
+    Ok(slices)
+}
+
 impl Tables {
     fn lookup(&self, key: &[u8; 16]) -> Result<Places, IndexError> {
         let mut places = Places::default();
-        let first_key = PlaceEntry::first_key(key);
-        let slice = self.slices.get(usize::from(slice_of(key))).map(Vec::as_slice);
-        for run in slice.unwrap_or_default() {
-            if run.filter.as_ref().is_some_and(|filter| !filter.may_contain(key)) {
-                continue;
-            }
-            let mut cursor = run.table.lower_bound(Bound::Included(first_key))?;
-            while let Some((stored_key, value)) = cursor.next()? {
-                let entry = PlaceEntry { key: stored_key.value(), value: value.value() };
-                if entry.prefix() != *key {
-                    break;
-                }
+        for run in self.slices.get(usize::from(slice_of(key))).into_iter().flatten() {
+            run.summary.find(&run.table, key, |entry| {
                 let place = entry.place()?;
                 if self.lives(place.pack) {
                     places.push(place);
                 }
-            }
+                Ok(())
+            })?;
         }
         places.sort();
         Ok(places)
@@ -272,13 +287,13 @@ impl Tables {
 
     /// Whether the pack is not forgotten.
     fn lives(&self, pack: PackNumber) -> bool {
-        self.forgotten.binary_search(&pack.0).is_err()
+        self.forgotten.binary_search_by_key(&pack.0, |(pack, _)| *pack).is_err()
     }
 
     fn merged_slice(&self, slice: u8) -> Result<MergedEntries<'static>, IndexError> {
-        let mut merged = MergedEntries::new();
+        let mut merged = MergedEntries::new(Vec::new());
         for run in self.slices.get(usize::from(slice)).into_iter().flatten() {
-            merged.push_range(run.table.range::<[u8; PLACE_KEY_LEN]>(..)?)?;
+            merged.push(run.table.range::<u32>(..)?)?;
         }
         Ok(merged)
     }

@@ -9,7 +9,9 @@ use crate::limits::{BASE_COUNT_MAX, FRAME_BYTES_MAX, PACK_FRAME_COUNT_MAX};
 
 use super::error::IndexError;
 use super::merge::{TINY_RUN_COUNT_MAX, runs_of};
-use super::rows::{PlaceEntry, StoredPack, encode_frame, pair_key};
+use super::rows::{
+    PlaceEntry, StoredPack, encode_frame, opened, opened_number, pair_key, sealed, sealed_number,
+};
 use super::runs::{all_runs, replace_runs, slice_of};
 use super::{
     FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, META_NEXT_PACK, NewPack, NewPlace,
@@ -25,34 +27,41 @@ pub(super) fn begin(database: &Database) -> Result<WriteTransaction, IndexError>
     Ok(writing)
 }
 
+/// A number kept in `meta`.
+pub(super) fn meta_number(
+    meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    name: &str,
+) -> Result<u32, IndexError> {
+    let number = meta.get(name)?.ok_or_else(|| IndexError::damaged("a number of the index is missing"))?;
+    opened_number(META, name.as_bytes(), number.value())
+}
+
 /// Takes the next of a series of numbers kept in `meta`.
 pub(super) fn next_number(writing: &WriteTransaction, name: &str) -> Result<u32, IndexError> {
     let mut meta = writing.open_table(META)?;
-    let number = match meta.get(name)? {
-        Some(bytes) => {
-            bytes.value().try_into().map(u32::from_le_bytes).map_err(|_| IndexError::damaged(name))?
-        }
-        None => 0,
-    };
+    let number = meta_number(&meta, name)?;
+    // In an index that is built again the numbers begin again.
     let next = number.checked_add(1).ok_or(IndexError::Stale)?;
-    meta.insert(name, next.to_le_bytes().as_slice())?;
+    meta.insert(name, sealed_number(META, name.as_bytes(), next).as_slice())?;
     Ok(number)
 }
 
+/// Adds an index object. Says how many places were new.
 pub(super) fn add_index_object(
     database: &Database,
     id: IndexObjectId,
     packs: Vec<NewPack>,
-) -> Result<(), IndexError> {
+) -> Result<u64, IndexError> {
     packs.iter().try_for_each(validate)?;
     let writing = begin(database)?;
     if writing.open_table(INDEX_OBJECTS)?.get(id.bytes())?.is_some() {
         writing.abort()?;
-        return Ok(());
+        return Ok(0);
     }
     let mut numbers = Vec::with_capacity(4 * packs.len());
     if packs.iter().flat_map(|pack| &pack.frames).any(|frame| !frame.bases.is_empty()) {
-        writing.open_table(META)?.insert(META_HAS_BASES, [1].as_slice())?;
+        let yes = sealed_number(META, META_HAS_BASES.as_bytes(), 1);
+        writing.open_table(META)?.insert(META_HAS_BASES, yes.as_slice())?;
     }
     let mut entries = Vec::with_capacity(packs.iter().map(|pack| pack.places.len()).sum());
     for pack in packs {
@@ -62,10 +71,13 @@ pub(super) fn add_index_object(
         };
         numbers.extend_from_slice(&number.0.to_le_bytes());
     }
-    writing.open_table(INDEX_OBJECTS)?.insert(id.bytes(), numbers.as_slice())?;
+    writing
+        .open_table(INDEX_OBJECTS)?
+        .insert(id.bytes(), sealed(INDEX_OBJECTS, id.bytes(), numbers).as_slice())?;
+    let added_count = entries.len() as u64;
     add_entries(&writing, entries)?;
     writing.commit()?;
-    Ok(())
+    Ok(added_count)
 }
 
 /// Checks what the rows cannot hold.
@@ -87,22 +99,22 @@ fn validate(pack: &NewPack) -> Result<(), IndexError> {
 /// The number of a pack that is in the index, now described once more.
 fn describe_known_pack(writing: &WriteTransaction, pack: &NewPack) -> Result<Option<PackNumber>, IndexError> {
     let number = match writing.open_table(PACK_NUMBERS)?.get(pack.row.id.bytes())? {
-        Some(number) => number.value(),
+        Some(number) => opened_number(PACK_NUMBERS, pack.row.id.bytes(), number.value())?,
         None => return Ok(None),
     };
     let mut packs = writing.open_table(PACKS)?;
     let mut stored = stored_pack(&packs, number)?;
     stored.described += 1;
-    packs.insert(number, stored.encode())?;
+    packs.insert(number, stored.encode(number).as_slice())?;
     Ok(Some(PackNumber(number)))
 }
 
 fn stored_pack(
-    packs: &impl ReadableTable<u32, [u8; super::rows::PACK_ROW_LEN]>,
+    packs: &impl ReadableTable<u32, &'static [u8]>,
     number: u32,
 ) -> Result<StoredPack, IndexError> {
     let row = packs.get(number)?.ok_or_else(|| IndexError::damaged("a pack with a number has no row"))?;
-    StoredPack::decode(&row.value())
+    StoredPack::decode(number, row.value())
 }
 
 /// Gives a new pack its number, stores its frames, and collects its places.
@@ -121,13 +133,16 @@ fn add_pack(
         })
         .collect();
     own.sort_unstable();
-    own.dedup_by_key(|entry| entry.key);
+    own.dedup_by(|later, earlier| later.is_same_place(earlier));
     let place_count =
         u32::try_from(own.len()).map_err(|_| IndexError::Invalid { rule: "too many chunks" })?;
     entries.append(&mut own);
-    writing.open_table(PACK_NUMBERS)?.insert(pack.row.id.bytes(), number.0)?;
+    let id = pack.row.id.bytes();
+    writing.open_table(PACK_NUMBERS)?.insert(id, sealed_number(PACK_NUMBERS, id, number.0).as_slice())?;
     let stored = StoredPack { row: pack.row, described: 1, place_count };
-    writing.open_table(PACKS)?.insert(number.0, stored.encode())?;
+    if writing.open_table(PACKS)?.insert(number.0, stored.encode(number.0).as_slice())?.is_some() {
+        return Err(IndexError::damaged("a number was given to two packs"));
+    }
     add_frames(writing, number, &pack.frames)?;
     Ok(number)
 }
@@ -136,10 +151,9 @@ fn add_pack(
 fn add_frames(writing: &WriteTransaction, pack: PackNumber, frames: &[FrameRow]) -> Result<(), IndexError> {
     let mut table = writing.open_table(FRAMES)?;
     let mut cursor = table.upper_bound_mut(Bound::<[u8; 6]>::Unbounded)?;
-    let mut bytes = Vec::new();
     for (part, frame) in (0..=u16::MAX).zip(frames) {
-        encode_frame(frame, &mut bytes);
-        cursor.insert_before(pair_key(pack.0, part), bytes.as_slice())?;
+        let key = pair_key(pack.0, part);
+        cursor.insert_before(key, encode_frame(key, frame).as_slice())?;
     }
     cursor.close()?;
     Ok(())
@@ -150,8 +164,9 @@ fn add_entries(writing: &WriteTransaction, mut entries: Vec<PlaceEntry>) -> Resu
     // Stable, because it makes use of the packs being in order already.
     entries.sort();
     let runs = all_runs(&writing.open_table(RUNS)?)?;
-    for fresh in entries.chunk_by(|a, b| slice_of(&a.key) == slice_of(&b.key)) {
-        let slice = fresh.first().map_or(0, |entry| slice_of(&entry.key));
+    let slice_of = |entry: &PlaceEntry| slice_of(&entry.prefix());
+    for fresh in entries.chunk_by(|a, b| slice_of(a) == slice_of(b)) {
+        let slice = fresh.first().map_or(0, slice_of);
         let mut tiny = runs_of(&runs, slice);
         tiny.retain(|(_, row)| row.count <= TINY_RUN_COUNT_MAX);
         replace_runs(writing, slice, &tiny, fresh)?;
@@ -159,36 +174,39 @@ fn add_entries(writing: &WriteTransaction, mut entries: Vec<PlaceEntry>) -> Resu
     Ok(())
 }
 
-pub(super) fn remove_index_objects(database: &Database, ids: &[IndexObjectId]) -> Result<(), IndexError> {
+/// Removes index objects. Says how many places belong to packs that are thereby forgotten.
+pub(super) fn remove_index_objects(database: &Database, ids: &[IndexObjectId]) -> Result<u64, IndexError> {
     let writing = begin(database)?;
+    let mut forgotten_count = 0;
     for id in ids {
         let numbers = match writing.open_table(INDEX_OBJECTS)?.remove(id.bytes())? {
-            Some(numbers) => numbers.value().to_vec(),
+            Some(numbers) => opened(INDEX_OBJECTS, id.bytes(), numbers.value())?.to_vec(),
             None => continue,
         };
         for number in numbers.as_chunks().0 {
-            release_pack(&writing, u32::from_le_bytes(*number))?;
+            forgotten_count += u64::from(release_pack(&writing, u32::from_le_bytes(*number))?);
         }
     }
     writing.commit()?;
-    Ok(())
+    Ok(forgotten_count)
 }
 
-/// One index object less describes the pack; the last one takes it along.
-fn release_pack(writing: &WriteTransaction, number: u32) -> Result<(), IndexError> {
+/// One index object less describes the pack; the last one takes it along. Says how many places it had then.
+fn release_pack(writing: &WriteTransaction, number: u32) -> Result<u32, IndexError> {
     let mut packs = writing.open_table(PACKS)?;
     let mut stored = stored_pack(&packs, number)?;
     stored.described = stored.described.saturating_sub(1);
     if stored.described > 0 {
-        packs.insert(number, stored.encode())?;
-        return Ok(());
+        packs.insert(number, stored.encode(number).as_slice())?;
+        return Ok(0);
     }
     packs.remove(number)?;
     writing.open_table(PACK_NUMBERS)?.remove(stored.row.id.bytes())?;
     let frames = pair_key(number, 0)..=pair_key(number, u16::MAX);
     writing.open_table(FRAMES)?.retain_in(frames, |_, _| false)?;
     if stored.place_count > 0 {
-        writing.open_table(FORGOTTEN)?.insert(number, stored.place_count)?;
+        let count = sealed_number(FORGOTTEN, &number.to_be_bytes(), stored.place_count);
+        writing.open_table(FORGOTTEN)?.insert(number, count.as_slice())?;
     }
-    Ok(())
+    Ok(stored.place_count)
 }

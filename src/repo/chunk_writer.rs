@@ -21,9 +21,9 @@ use crate::repo::pack_sealing::PackBody;
 use crate::repo::pack_store::PackStore;
 use crate::repo::view::View;
 
-/// Plain bytes at which a frame of file chunks is finished. Measured on source trees: smaller frames compress
-/// worse, larger ones hardly better, and one small file costs opening one frame (docs/decisions).
-const FRAME_BYTES_TARGET_DATA: usize = 1 << 20;
+/// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
+/// frames compress worse, larger ones hardly better, and one small file costs opening one frame.
+pub const FRAME_BYTES_TARGET_DATA: usize = 6 << 20;
 /// Plain bytes at which a frame of nodes is finished.
 const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 
@@ -92,7 +92,6 @@ impl ChunkWriter {
             compressor: Compressor::new(self.options.compression),
             plain: Vec::new(),
             chunks: Vec::new(),
-            stored: Vec::new(),
             ticket: None,
         }
     }
@@ -200,7 +199,6 @@ pub struct FrameWriter<'w> {
     compressor: Compressor,
     plain: Vec<u8>,
     chunks: Vec<ChunkEntry>,
-    stored: Vec<u8>,
     ticket: Option<u64>,
 }
 
@@ -210,13 +208,6 @@ impl FrameWriter<'_> {
         if self.ticket.is_none() && self.kind == PackKind::Data {
             self.ticket = Some(self.writer.draw_ticket());
         }
-    }
-
-    /// Stores a chunk of a file unless it is stored already.
-    pub fn put_chunk(&mut self, bytes: &[u8]) -> Result<ChunkId, RepoError> {
-        let id = self.writer.repo.keys.ids.chunk(bytes);
-        self.put(ContentKind::Chunk, id.content(), bytes)?;
-        Ok(id)
     }
 
     /// Stores a directory node unless it is stored already.
@@ -240,21 +231,60 @@ impl FrameWriter<'_> {
         }
     }
 
+    /// Stores the chunks of a stretch of a file, of these lengths end to end, unless they are stored already.
+    pub fn put_chunks(&mut self, bytes: &[u8], lens: &[usize]) -> Result<Vec<ChunkId>, RepoError> {
+        let mut ids = Vec::with_capacity(lens.len());
+        let mut ours = Vec::new();
+        let (mut start, mut end) = (0, 0);
+        for len in lens {
+            let chunk = bytes.get(end..end + len).expect("the lengths add up to the bytes");
+            let id = self.writer.repo.keys.ids.chunk(chunk);
+            ids.push(id);
+            let fits = end + len - start <= limits::FRAME_BYTES_MAX;
+            if !fits {
+                self.put_run(std::mem::take(&mut ours), bytes.get(start..end).unwrap_or_default())?;
+                start = end;
+            }
+            if let Some(entry) = self.claim(ContentKind::Chunk, id.content(), *len)? {
+                ours.push(entry);
+            } else {
+                self.put_run(std::mem::take(&mut ours), bytes.get(start..end).unwrap_or_default())?;
+                start = end + len;
+            }
+            end += len;
+        }
+        self.put_run(ours, bytes.get(start..end).unwrap_or_default())?;
+        Ok(ids)
+    }
+
     fn put(&mut self, kind: ContentKind, id: ContentId, bytes: &[u8]) -> Result<(), RepoError> {
+        match self.claim(kind, id, bytes.len())? {
+            Some(entry) => self.put_run(vec![entry], bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// The entry of a chunk that this thread must store.
+    fn claim(&self, kind: ContentKind, id: ContentId, len: usize) -> Result<Option<ChunkEntry>, RepoError> {
         debug_assert!(self.ticket.is_some() || self.kind == PackKind::Meta);
         if self.writer.claims.claim(&id)? != Claim::Ours {
-            return Ok(());
+            return Ok(None);
         }
-        self.writer.bytes_new.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let chunk = ChunkEntry { id, kind, len: bytes.len() as u32 };
+        self.writer.bytes_new.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(Some(ChunkEntry { key: id.prefix(), kind, len: len as u32 }))
+    }
+
+    /// Collects chunks that lie end to end. A long run is a frame of its own and is not copied.
+    fn put_run(&mut self, mut chunks: Vec<ChunkEntry>, bytes: &[u8]) -> Result<(), RepoError> {
+        debug_assert_eq!(chunks.iter().map(|chunk| chunk.len as usize).sum::<usize>(), bytes.len());
         if bytes.len() >= self.target() / 2 {
-            return self.write_frame(vec![chunk], bytes);
+            return self.write_frame(chunks, bytes);
         }
-        if self.plain.len() + bytes.len() > self.target() {
+        if self.plain.len() + bytes.len() > self.target() * 2 {
             self.flush()?;
         }
         self.plain.extend_from_slice(bytes);
-        self.chunks.push(chunk);
+        self.chunks.append(&mut chunks);
         Ok(())
     }
 
@@ -271,11 +301,10 @@ impl FrameWriter<'_> {
     }
 
     fn write_frame(&mut self, chunks: Vec<ChunkEntry>, plain: &[u8]) -> Result<(), RepoError> {
-        self.stored.clear();
-        let codec = self.compressor.compress(plain, &mut self.stored);
-        let stored_len = self.stored.len() as u32;
+        let (codec, stored) = self.compressor.compress(plain);
+        let stored_len = stored.len() as u32;
         let frame = FrameEntry { codec, depth: 0, stored_len, bases: Vec::new(), chunks };
-        self.writer.append(self.kind, frame, &self.stored)
+        self.writer.append(self.kind, frame, stored)
     }
 
     /// Puts what is collected into a pack. Ids that were put may be named in nodes from now on.

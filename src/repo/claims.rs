@@ -87,11 +87,10 @@ impl Claims {
         Ok(self.view().claim(&id.prefix())?.is_some())
     }
 
-    /// Takes over a view in which `stored` ids, stored by this run, are found in the index.
-    pub fn replace_view(&self, view: Arc<View>, stored: impl Iterator<Item = ContentId>) {
+    /// Takes over a view in which `stored` keys, stored by this run, are found in the index.
+    pub fn replace_view(&self, view: Arc<View>, stored: impl Iterator<Item = [u8; 16]>) {
         *self.view.write().expect("no holder of this lock panics") = view;
-        for id in stored {
-            let key = id.prefix();
+        for key in stored {
             self.shard(&key).lock().expect("no holder of this lock panics").remove(&key);
         }
     }

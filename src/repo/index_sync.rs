@@ -43,7 +43,7 @@ impl Repo {
     }
 
     /// Closes the local index and deletes it; the next one who asks builds it again. Nobody may hold a view of it.
-    fn discard_index(&self) -> Result<(), RepoError> {
+    pub fn discard_index(&self) -> Result<(), RepoError> {
         drop(self.index.lock().expect("no holder of this lock panics").take());
         Ok(self.cache.delete_index(self.id)?)
     }
@@ -187,7 +187,7 @@ fn new_pack(pack: &IndexedPack) -> NewPack {
         offset += PackDirectory::sealed_len(frame);
         let mut start = 0;
         for chunk in &frame.chunks {
-            places.push(NewPlace { key: chunk.id.prefix(), frame: number as u16, start, len: chunk.len });
+            places.push(NewPlace { key: chunk.key, frame: number as u16, start, len: chunk.len });
             start += chunk.len;
         }
     }

@@ -294,7 +294,7 @@ impl FrameOpener {
         let mut rest = self.open(key, &sealed_frame)?;
         for chunk in &frame.chunks {
             let (bytes, after) = rest.split_at_checked(chunk.len as usize).ok_or(DamageReason::Expand)?;
-            if content_id(ids, chunk.kind, bytes) != chunk.id {
+            if content_id(ids, chunk.kind, bytes).prefix() != chunk.key {
                 return Err(DamageReason::Id);
             }
             rest = after;

@@ -259,7 +259,7 @@ impl Shared {
         index.add_index_object(id, new_packs(&object))?;
         let stored = object.packs.iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.chunks);
         let view = self.claims.view().extended(index.view()?, object.packs.iter().map(|pack| pack.id))?;
-        self.claims.replace_view(Arc::new(view), stored.map(|chunk| chunk.id));
+        self.claims.replace_view(Arc::new(view), stored.map(|chunk| chunk.key));
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::node::{DirectoryBranch, ListBranch, Node};
-use crate::format::tree::{ChunkRef, Content, Entry, EntryKind};
+use crate::format::tree::{ChunkRef, Content, Entry};
 use crate::id::{ChunkId, ContentId, ListId, NodeId};
 use crate::limits;
 use crate::repo::Repo;
@@ -242,9 +242,4 @@ impl Iterator for ChunkList<'_> {
         }
         next.transpose()
     }
-}
-
-/// Whether an entry has bytes of its own to read.
-pub fn has_bytes(entry: &Entry) -> bool {
-    entry.kind == EntryKind::File && entry.content != Content::None
 }

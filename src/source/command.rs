@@ -1,6 +1,6 @@
 //! Programs whose output is backed up.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
@@ -18,7 +18,8 @@ pub struct CommandSource {
 }
 
 impl CommandSource {
-    /// Starts `program`, looked up in `PATH`, with `args` and nothing to read on its stdin.
+    /// Starts `program`, looked up in `PATH`, with `args` and nothing to read on its stdin. Its environment is ours,
+    /// but for the variables that may hold a passphrase of ours.
     pub fn spawn<P, I, A>(program: P, args: I) -> io::Result<CommandSource>
     where
         P: AsRef<OsStr>,
@@ -26,6 +27,13 @@ impl CommandSource {
         A: AsRef<OsStr>,
     {
         let mut command = Command::new(program);
+        let is_secret = |name: &OsString| {
+            let name = name.as_encoded_bytes();
+            name.starts_with(b"KLUIS_") && name.windows(8).any(|part| part == b"PASSWORD")
+        };
+        for (name, _) in std::env::vars_os().filter(|(name, _)| is_secret(name)) {
+            command.env_remove(name);
+        }
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn()?;
         let stdout = child.stdout.take();

@@ -54,7 +54,7 @@ impl TargetFile {
     }
 
     fn write_zeros(&self, offset: u64, len: u64) -> Result<(), TargetError> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let (mut at, mut left) = (offset, len);
         while left > 0 {
             let part = left.min(ZEROS.len() as u64);

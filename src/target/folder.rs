@@ -12,7 +12,7 @@ use super::metadata::{self, Applied, Current, Wanted};
 use super::path::check_name;
 use super::{Action, TargetError, TargetFile, remove};
 use crate::clock::Timestamp;
-use crate::format::tree::EntryKind;
+use crate::format::tree::{EntryKind, tag};
 
 /// What stands in the target under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,10 @@ impl Folder {
         let umask = self.umask?;
         let fresh_owner = self.fresh_owner.get()?;
         let keeps_owner = wanted.owner.is_none_or(|owner| owner == fresh_owner);
-        (keeps_owner && mode & !0o777 == 0 && mode & umask == 0 && !self.has_default_acl()).then_some(mode)
+        // Whoever may not write a file may not set its attributes either.
+        let takes_xattrs = mode & 0o200 != 0 || wanted.entry.extension(tag::XATTRS).is_none();
+        let is_plain = mode & !0o777 == 0 && mode & umask == 0;
+        (keeps_owner && takes_xattrs && is_plain && !self.has_default_acl()).then_some(mode)
     }
 
     fn has_default_acl(&self) -> bool {

@@ -251,6 +251,21 @@ impl XattrPlace<'_> {
         Self::Named(path)
     }
 
+    /// Attributes can be changed only by who may write. An owner who may not gives himself the right; true if he
+    /// had to, so that the mode is set again.
+    fn change(&self, change: impl Fn() -> Result<(), Errno>, applied: &mut Applied) -> bool {
+        match (change(), self) {
+            (Err(Errno::ACCESS), Self::Open(fd)) if rustix::fs::fchmod(fd, Mode::RWXU).is_ok() => {
+                note_xattr(change(), applied);
+                true
+            }
+            (changed, _) => {
+                note_xattr(changed, applied);
+                false
+            }
+        }
+    }
+
     fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         match self {
             Self::Open(fd) => rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty()),
@@ -299,7 +314,8 @@ impl XattrPlace<'_> {
     }
 }
 
-/// Sets and removes attributes until they are those of the snapshot. Returns whether an ACL was touched.
+/// Sets and removes attributes until they are those of the snapshot. Returns whether that
+/// touched the permissions, as an ACL does.
 fn apply_xattrs(place: &XattrPlace<'_>, entry: &Entry, current: Current, applied: &mut Applied) -> bool {
     let set = match entry.extension(tag::XATTRS) {
         Some(bytes) => match wire::decode::<XattrSet>(bytes, limits::EXTENSIONS_BYTES_MAX) {
@@ -312,18 +328,19 @@ fn apply_xattrs(place: &XattrPlace<'_>, entry: &Entry, current: Current, applied
         None if !current.may_have_xattrs => return false,
         None => XattrSet::default(),
     };
-    let mut touched_acl = false;
+    let mut touched_mode = false;
     if current.may_have_xattrs {
-        touched_acl |= remove_other_xattrs(place, &set, applied);
+        touched_mode |= remove_other_xattrs(place, &set, applied);
     }
     for xattr in &set.xattrs {
         if current.may_have_xattrs && place.has(xattr) {
             continue;
         }
-        touched_acl |= is_acl(xattr.name.as_slice());
-        note_xattr(place.set(xattr.name.as_slice(), xattr.value.as_slice()), applied);
+        touched_mode |= is_acl(xattr.name.as_slice());
+        let set = || place.set(xattr.name.as_slice(), xattr.value.as_slice());
+        touched_mode |= place.change(set, applied);
     }
-    touched_acl
+    touched_mode
 }
 
 fn remove_other_xattrs(place: &XattrPlace<'_>, set: &XattrSet, applied: &mut Applied) -> bool {
@@ -334,15 +351,15 @@ fn remove_other_xattrs(place: &XattrPlace<'_>, set: &XattrSet, applied: &mut App
             return false;
         }
     };
-    let mut touched_acl = false;
+    let mut touched_mode = false;
     for name in names {
         let is_wanted = set.xattrs.iter().any(|xattr| xattr.name.as_slice() == name);
         if !is_wanted && XATTRS_REMOVED.iter().any(|prefix| name.starts_with(prefix)) {
-            touched_acl |= is_acl(&name);
-            note_xattr(place.remove(&name), applied);
+            touched_mode |= is_acl(&name);
+            touched_mode |= place.change(|| place.remove(&name), applied);
         }
     }
-    touched_acl
+    touched_mode
 }
 
 fn is_acl(name: &[u8]) -> bool {

@@ -2,15 +2,28 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
+use crate::backup::{self, BackupOptions, BackupReport, Labels, ParentChoice};
 use crate::cli::args::{SnapshotName, parse_time};
+use crate::cli::cmd::init::with_measured_kdf;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::render::Output;
 use crate::clock::Timestamp;
-use crate::units::ByteCount;
+use crate::compress::Compression;
+use crate::repo::{InitOptions, Repo};
+use crate::units::{ByteCount, count_text, duration_text};
+
+use selection::skipped_folders;
+use streams::{Program, StandardInput};
+
+mod selection;
+mod streams;
 
 const SELECTION: &str = "What to leave out";
 const STREAMS: &str = "Streams";
@@ -72,8 +85,12 @@ pub struct BackupArgs {
     pub compression: Compression,
 
     /// Do not store changed files as differences from their earlier versions.
-    #[arg(long)]
+    #[arg(long, hide = true)]
     pub no_bases: bool,
+
+    /// Do not open and verify packs before they are stored; a fault of the memory then goes unnoticed.
+    #[arg(long)]
+    pub fast_unverified: bool,
 
     /// Stay on the file system of each path.
     #[arg(short = 'x', long, help_heading = SELECTION)]
@@ -126,53 +143,114 @@ pub struct BackupArgs {
     pub command: Option<OsString>,
 }
 
-/// How much to compress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    Off,
-    /// Little, for slow computers and fast disks.
-    Fast,
-    /// Well, but no time is spent on what does not compress.
-    Auto,
-    /// As small as it gets.
-    Max,
-    /// A level of zstd, 1 to 19.
-    Level(u8),
+/// Stores a snapshot and tells what was done. Problems were told when they were met.
+pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit, Failure> {
+    let mut options = args.options()?;
+    let report = if args.init && !context.has_repository()? {
+        let created =
+            context.create_repository(|secret| with_measured_kdf(InitOptions::default(), secret, context))?;
+        context.note(&format!("created repository {} at {}", created.repo.id(), created.place));
+        options.skipped_folders = skipped_folders(context)?;
+        store(args, context, &created.repo, &options)?
+    } else {
+        options.skipped_folders = skipped_folders(context)?;
+        args.refuse_inside(&options.sources, context)?;
+        if args.is_repeatable() {
+            context.with_repository(|repo| store(args, context, repo, &options))?
+        } else {
+            store(args, context, &context.open_repository()?, &options)?
+        }
+    };
+    context.show(&report, |out| show(&report, args, context, out))?;
+    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Incomplete })
 }
 
-impl FromStr for Compression {
-    type Err = &'static str;
+fn store(
+    args: &BackupArgs,
+    context: &Context,
+    repo: &Arc<Repo>,
+    options: &BackupOptions,
+) -> Result<BackupReport, Failure> {
+    let watch = context.watch()?;
+    let stored = if args.stdin {
+        let mut source = StandardInput::new(&args.stdin_filename, context.interruption().clone())?;
+        backup::run_stream(repo, options, &mut source, &watch)
+    } else if let Some(name) = &args.command {
+        let mut source = Program::start(name, &args.paths, context.interruption().clone())?;
+        backup::run_stream(repo, options, &mut source, &watch)
+    } else {
+        backup::run(repo, options, &watch)
+    };
+    // The bar is gone before anything else is said.
+    drop(watch);
+    Ok(stored?)
+}
 
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "off" => Ok(Self::Off),
-            "fast" => Ok(Self::Fast),
-            "auto" => Ok(Self::Auto),
-            "max" => Ok(Self::Max),
-            _ => match text.parse() {
-                Ok(level @ 1..=19) => Ok(Self::Level(level)),
-                _ => Err("write off, fast, auto, max, or a level from 1 to 19"),
-            },
+fn show(
+    report: &BackupReport,
+    args: &BackupArgs,
+    context: &Context,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    if !context.is_quiet() {
+        let BackupReport { files_new, files_changed, files_unchanged, directories, .. } = report;
+        let count = |count: &u64| count_text(*count);
+        out.line(&format!(
+            "files: {} new, {} changed, {} unchanged, in {} folders",
+            count(files_new),
+            count(files_changed),
+            count(files_unchanged),
+            count(directories)
+        ))?;
+        out.line(&format!(
+            "bytes: {} read, {} new, {} stored, in {}",
+            ByteCount(report.bytes_read),
+            ByteCount(report.bytes_new),
+            ByteCount(report.bytes_stored),
+            duration_text(Duration::from_secs_f64(report.duration_seconds.max(0.0)))
+        ))?;
+        if !report.problems.is_empty() {
+            out.line(&format!("problems: {}, each told above", count_text(report.problems.len() as u64)))?;
+        }
+    }
+    match (&report.snapshot_id, &report.parent_id) {
+        (Some(id), _) => out.line(id),
+        (None, _) if args.dry_run => {
+            context.note("nothing was stored: this was a dry run");
+            Ok(())
+        }
+        (None, parent) => {
+            let parent = parent.as_deref().unwrap_or("the last snapshot");
+            context.note(&format!("nothing has changed since {parent}, so there is no new snapshot"));
+            Ok(())
         }
     }
 }
 
-/// Not connected yet.
-pub fn run(_args: &BackupArgs, _context: &Context) -> Result<Exit, Failure> {
-    Err(Failure::usage("backup is not a part of this version yet"))
-}
+impl BackupArgs {
+    fn options(&self) -> Result<BackupOptions, Failure> {
+        let parent = match &self.parent {
+            _ if self.force => ParentChoice::None,
+            Some(name) => ParentChoice::Named(name.to_string()),
+            None => ParentChoice::Newest,
+        };
+        Ok(BackupOptions {
+            sources: self.sources()?,
+            excludes: self.excludes()?,
+            one_file_system: self.one_file_system,
+            skipped_folders: Vec::new(),
+            parent,
+            dry_run: self.dry_run,
+            skip_if_unchanged: self.skip_if_unchanged,
+            labels: Labels { host: self.host.clone(), tags: self.tag.clone(), time: self.time },
+            compression: self.compression,
+            verify: !self.fast_unverified,
+            threads: 0,
+        })
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compression_is_a_word_or_a_level() {
-        assert_eq!("max".parse(), Ok(Compression::Max));
-        assert_eq!("19".parse(), Ok(Compression::Level(19)));
-        for text in ["", "0", "20", "-1", "best"] {
-            assert!(text.parse::<Compression>().is_err(), "{text:?}");
-        }
+    /// Whether the backup can be begun again: a stream is gone once it was read.
+    fn is_repeatable(&self) -> bool {
+        !self.stdin && self.command.is_none()
     }
 }

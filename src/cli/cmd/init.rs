@@ -1,10 +1,24 @@
 //! `repo init`: makes a repository.
 
-use clap::Args;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
 
+use clap::Args;
+use serde_json::json;
+
+use crate::chunker::ChunkSizes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::render::json_name;
+use crate::cli::repository::Created;
+use crate::crypto::{KdfParams, stretch};
+use crate::limits;
+use crate::repo::{InitOptions, UnlockSecret};
 use crate::units::ByteCount;
+
+/// What a try of a passphrase shall take on this computer.
+const KDF_TIME: Duration = Duration::from_secs(1);
+const PACK_BYTES: RangeInclusive<u64> = 1 << 20..=limits::PACK_BYTES_MAX / 2;
 
 /// Create a new, empty repository.
 ///
@@ -30,9 +44,79 @@ pub struct InitArgs {
     pub pack_size: Option<ByteCount>,
 }
 
-/// Not connected yet: only finds out where the repository shall be and what shall open it.
-pub fn run(_args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
-    let place = context.place()?;
-    let _credential = context.first_credential(&place)?;
-    Err(Failure::usage("init is not a part of this version yet"))
+/// Makes the repository and says where it is and what to do next.
+pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
+    let options = args.options()?;
+    let created = context.create_repository(|secret| with_measured_kdf(options, secret, context))?;
+    show(&created, context)?;
+    Ok(Exit::Done)
+}
+
+/// Tells of a new repository.
+fn show(created: &Created, context: &Context) -> Result<(), Failure> {
+    let Created { repo, place, new_key_file } = created;
+    let config = repo.config();
+    let report = json!({
+        "id": repo.id().to_string(),
+        "place": place.to_string(),
+        "key_file": new_key_file.as_ref().map(|path| json_name(path.as_os_str().as_encoded_bytes())),
+        "parity": config.parity,
+        "chunk_bytes_average": config.chunker.bytes_average,
+        "pack_bytes": config.packs.data_bytes,
+    });
+    context.show(&report, |out| out.line(&format!("created repository {} at {place}", repo.id())))?;
+    match new_key_file {
+        Some(path) => context.note(&format!(
+            "{} is the only key: keep a copy of it elsewhere; without it nobody can read the backups",
+            path.display()
+        )),
+        None => {
+            context.note("without the passphrase or a key file nobody can read the backups, not even you")
+        }
+    }
+    context.note("`repo key recovery-sheet` prints a key to keep on paper");
+    Ok(())
+}
+
+impl InitArgs {
+    fn options(&self) -> Result<InitOptions, Failure> {
+        let mut options = InitOptions { parity: !self.no_parity, ..InitOptions::default() };
+        if let Some(ByteCount(average)) = self.chunk_size {
+            let average = usize::try_from(average).unwrap_or(usize::MAX);
+            options.chunk_sizes = ChunkSizes::new(average / 4, average, average.saturating_mul(4))
+                .map_err(|error| Failure::of(Exit::Usage, &error))?;
+        }
+        if let Some(ByteCount(bytes)) = self.pack_size {
+            if !PACK_BYTES.contains(&bytes) {
+                let sentence = format!(
+                    "packs cannot have {}: --pack-size goes from {} to {}",
+                    ByteCount(bytes),
+                    ByteCount(*PACK_BYTES.start()),
+                    ByteCount(*PACK_BYTES.end())
+                );
+                return Err(Failure::usage(sentence));
+            }
+            options.pack_bytes = bytes;
+        }
+        Ok(options)
+    }
+}
+
+/// The options with costs of a passphrase that this computer needs about a second for.
+pub fn with_measured_kdf(options: InitOptions, secret: &UnlockSecret, context: &Context) -> InitOptions {
+    match secret {
+        UnlockSecret::Passphrase(_) => InitOptions { kdf: measured_kdf(context), ..options },
+        UnlockSecret::KeyFile(_) => options,
+    }
+}
+
+/// Costs of a passphrase that this computer needs about a second for.
+pub fn measured_kdf(context: &Context) -> KdfParams {
+    context.note("measuring how fast this computer can try passphrases");
+    KdfParams::measure(KDF_TIME, |params| {
+        let begun = Instant::now();
+        // Out of memory: the time is then short, and so the costs stay what is possible.
+        let _ = stretch(b"a passphrase", &[0; 32], params);
+        begun.elapsed()
+    })
 }

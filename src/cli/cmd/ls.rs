@@ -1,10 +1,21 @@
 //! `repo ls`: lists what is in a snapshot.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use crate::cli::args::{Narrow, SnapshotPath, snapshot_path_parser};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::selection::{Found, find_path, find_snapshot, in_snapshot, to_path};
+use crate::format::snapshot::Snapshot;
+use crate::format::tree::Content;
+use crate::id::NodeId;
+use crate::repo::TreeReader;
+
+use lines::Lines;
+
+mod lines;
 
 /// List files of a snapshot.
 ///
@@ -32,7 +43,85 @@ pub struct LsArgs {
     pub narrow: Narrow,
 }
 
-/// Not connected yet.
-pub fn run(_args: &LsArgs, _context: &Context) -> Result<Exit, Failure> {
-    Err(Failure::usage("ls is not a part of this version yet"))
+/// Lists entries, one absolute path a line.
+pub fn run(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
+    let repo = context.open_repository()?;
+    let snapshot = find_snapshot(&repo, &args.snapshot.snapshot, &args.narrow)?;
+    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
+    let mut listing =
+        Listing { args, context, reader: &reader, lines: Lines::new(context, args.long, &snapshot)? };
+    let outcome = match &args.snapshot.path {
+        Some(path) => listing.path(snapshot.root, &in_snapshot(path)),
+        None => listing.sources(&snapshot),
+    };
+    let finished = outcome.and_then(|()| listing.lines.finish());
+    if finished.as_ref().is_err_and(Failure::is_index_damage) {
+        // Some of the results may be out already, so this cannot begin again by itself.
+        repo.discard_index()?;
+        return finished.map(|()| Exit::Done).map_err(|failure| {
+            failure.hint("the local index was damaged and is deleted now; run the command again")
+        });
+    }
+    finished.map(|()| Exit::Done)
+}
+
+struct Listing<'a> {
+    args: &'a LsArgs,
+    context: &'a Context,
+    reader: &'a TreeReader,
+    lines: Lines<'a>,
+}
+
+impl Listing<'_> {
+    /// What was backed up, and what is directly in it.
+    fn sources(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        for path in &snapshot.paths {
+            match find_path(self.reader, snapshot.root, to_path(path.as_slice()))? {
+                Found::Root(id) => self.folder(id, b"/")?,
+                Found::Entry(entry) => {
+                    self.lines.entry(path.as_slice(), &entry)?;
+                    if let Content::Directory(id) = entry.content {
+                        self.folder(id, path.as_slice())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the folder at this path, or the file that it is.
+    fn path(&mut self, root: NodeId, path: &[u8]) -> Result<(), Failure> {
+        let found = find_path(self.reader, root, to_path(path))?;
+        match (found.folder(), found) {
+            (Some(id), _) => self.folder(id, path),
+            (None, Found::Entry(entry)) => self.lines.entry(path, &entry),
+            (None, Found::Root(id)) => self.folder(id, path),
+        }
+    }
+
+    fn folder(&mut self, id: NodeId, path: &[u8]) -> Result<(), Failure> {
+        // A stack instead of recursion: a tree may be deeper than the stack of a thread.
+        let mut open = vec![(self.reader.directory(id), path.strip_suffix(b"/").unwrap_or(path).len())];
+        let mut path = path.strip_suffix(b"/").unwrap_or(path).to_vec();
+        while let Some((entries, len)) = open.last_mut() {
+            path.truncate(*len);
+            let Some(entry) = entries.next() else {
+                open.pop();
+                continue;
+            };
+            let entry = entry?;
+            path.push(b'/');
+            path.extend_from_slice(entry.name.as_slice());
+            self.lines.entry(&path, &entry)?;
+            if let Content::Directory(id) = entry.content
+                && self.args.recursive
+            {
+                if self.context.is_interrupted() {
+                    return Err(Failure::interrupted());
+                }
+                open.push((self.reader.directory(id), path.len()));
+            }
+        }
+        Ok(())
+    }
 }

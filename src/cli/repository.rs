@@ -1,0 +1,190 @@
+//! From a place and a secret to an unlocked repository, and to a new one.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cli::context::Context;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::key_file;
+use crate::cli::place::Place;
+use crate::cli::secrets::Credential;
+use crate::clock::SystemClock;
+use crate::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, UnlockSecret};
+use crate::storage::{Leftovers, LocalStorage, LocalStorageOptions, Storage, StorageError};
+
+/// What a `repo init` that did not come to its end leaves behind, at most.
+const INIT_NAMES: [&str; 6] = ["README", "slot", "keyring", "copy", "config", "tmp"];
+
+impl Context {
+    /// Opens and unlocks the repository. Whether there is one is found out before anybody is asked for a passphrase.
+    pub fn open_repository(&self) -> Result<Arc<Repo>, Failure> {
+        let place = self.place()?;
+        // Whatever lies in a folder that is no repository stays there.
+        if !Repo::exists(&*open_storage(&place, Leftovers::Keep)?)? {
+            return Err(no_repository(&place));
+        }
+        let secret = self.unlock_secret(self.credential(&place)?)?;
+        Ok(Arc::new(Repo::open(self.surroundings(open_storage(&place, Leftovers::Remove)?)?, &secret)?))
+    }
+
+    /// Whether there is a repository at the place.
+    pub fn has_repository(&self) -> Result<bool, Failure> {
+        let place = self.place()?;
+        match open_storage(&place, Leftovers::Keep) {
+            Ok(storage) => Ok(Repo::exists(&*storage)?),
+            Err(failure) if failure.exit() == Exit::NoRepository => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Opens the repository and does `work` with it. If the local index turns out to be damaged, it is deleted and
+    /// all is done once more: everything in it can be made again. `work` must not have shown any result by then.
+    pub fn with_repository<T>(&self, work: impl Fn(&Arc<Repo>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let repo = self.open_repository()?;
+        match work(&repo) {
+            Err(failure) if failure.is_index_damage() => {
+                self.note("the local index is damaged; it is made again");
+                repo.discard_index()?;
+                work(&repo)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// What opens a repository, from where the options and variables say.
+    pub fn unlock_secret(&self, credential: Credential) -> Result<UnlockSecret, Failure> {
+        match credential {
+            Credential::Passphrase(passphrase) => Ok(UnlockSecret::Passphrase(passphrase)),
+            Credential::KeyFile(path) => key_file::read(&path).map(UnlockSecret::KeyFile),
+        }
+    }
+
+    fn surroundings(&self, storage: Arc<dyn Storage>) -> Result<Surroundings, Failure> {
+        Ok(Surroundings {
+            storage,
+            cache: self.cache_folder()?,
+            clock: Arc::new(SystemClock),
+            identity: identity(),
+        })
+    }
+
+    /// Makes a repository and opens it. What was made of it is removed again if that fails.
+    ///
+    /// `options_for` is asked once there is a secret: a passphrase has to be measured, a key file has not.
+    pub fn create_repository(
+        &self,
+        options_for: impl FnOnce(&UnlockSecret) -> InitOptions,
+    ) -> Result<Created, Failure> {
+        let place = self.place()?;
+        refuse_occupied(&place)?;
+        let (secret, new_key_file) = self.first_secret(&place)?;
+        let created = prepare(&place).and_then(|storage| {
+            let around = self.surroundings(storage)?;
+            Repo::init(around, &options_for(&secret), &secret).map_err(|error| {
+                // Unless somebody else was faster: then what is there is theirs.
+                if !matches!(error, RepoError::Exists { .. }) {
+                    remove_unfinished(place.folder());
+                }
+                error.into()
+            })
+        });
+        match created {
+            Ok(repo) => Ok(Created { repo: Arc::new(repo), place, new_key_file }),
+            Err(failure) => {
+                if let Some(path) = new_key_file {
+                    // Made a moment ago for a repository that does not exist: it opens nothing.
+                    let _ = std::fs::remove_file(path);
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// The secret of a new repository, and the key file that was made for it.
+    fn first_secret(&self, place: &Place) -> Result<(UnlockSecret, Option<PathBuf>), Failure> {
+        match self.first_credential(place)? {
+            Credential::KeyFile(path) if !path.exists() => {
+                let secret = key_file::create(&path)?;
+                Ok((UnlockSecret::KeyFile(secret), Some(path)))
+            }
+            credential => Ok((self.unlock_secret(credential)?, None)),
+        }
+    }
+}
+
+/// A repository that was just made.
+pub struct Created {
+    /// The repository, unlocked.
+    pub repo: Arc<Repo>,
+    /// Where it is.
+    pub place: Place,
+    /// The key file that was made with it.
+    pub new_key_file: Option<PathBuf>,
+}
+
+/// That there is no repository, with what to do about it.
+pub fn no_repository(place: &Place) -> Failure {
+    Failure::from(RepoError::NoRepository { place: place.to_string() })
+}
+
+fn open_storage(place: &Place, leftovers: Leftovers) -> Result<Arc<dyn Storage>, Failure> {
+    match LocalStorage::open(place.folder(), LocalStorageOptions { leftovers }) {
+        Ok(storage) => Ok(Arc::new(storage)),
+        Err(StorageError::NoPlace { .. }) => Err(no_repository(place)),
+        Err(error @ StorageError::NotAFolder { .. }) => Err(no_repository(place).because(&error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Fails early, before anybody types a passphrase twice, if no repository can be made at the place.
+fn refuse_occupied(place: &Place) -> Result<(), Failure> {
+    let Ok(folder) = place.folder().read_dir() else { return Ok(()) };
+    let names: Vec<_> = folder.flatten().map(|entry| entry.file_name()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let storage = open_storage(place, Leftovers::Keep)?;
+    if Repo::exists(&*storage)? {
+        return Err(RepoError::Exists { place: place.to_string() }.into());
+    }
+    let has_readme = names.iter().any(|name| name == "README") && place.folder().join("slot").is_dir();
+    let is_ours = |name: &std::ffi::OsString| name.to_str().is_some_and(|name| INIT_NAMES.contains(&name));
+    if has_readme && names.iter().all(is_ours) {
+        let sentence = format!("the folder {place} holds a repository that was never finished");
+        return Err(Failure::new(Exit::Failed, sentence).hint("delete the folder, then begin again"));
+    }
+    Ok(())
+}
+
+fn prepare(place: &Place) -> Result<Arc<dyn Storage>, Failure> {
+    LocalStorage::create_place(place.folder())?;
+    open_storage(place, Leftovers::Keep)
+}
+
+/// Takes away what a failed `init` made, so that it can be repeated. The folder was empty before.
+fn remove_unfinished(folder: &Path) {
+    for name in INIT_NAMES {
+        let path = folder.join(name);
+        // What cannot be removed is found, and named, by the next attempt.
+        let _ = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    }
+}
+
+/// Who uses repositories in this process.
+fn identity() -> Identity {
+    let uname = rustix::system::uname();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Identity {
+        host: uname.nodename().to_string_lossy().into_owned(),
+        user: user_name(),
+        process: std::process::id(),
+        boot: boot.trim().to_owned(),
+    }
+}
+
+/// The name of the user that this process runs as, or its number where nobody knows a name.
+fn user_name() -> String {
+    let number = rustix::process::geteuid().as_raw();
+    let owners = crate::source::Owners::load();
+    owners.user(number).map_or_else(|| number.to_string(), str::to_owned)
+}

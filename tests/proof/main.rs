@@ -1,0 +1,12 @@
+//! Proof of the engine: whatever is interrupted, refused, changed or done at the same time, what was reported as
+//! backed up comes back bit for bit.
+
+#![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
+
+mod fixture;
+mod restored;
+mod tree;
+
+mod crash;
+mod errors;
+mod property;
