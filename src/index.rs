@@ -53,6 +53,7 @@ mod filter;
 mod merge;
 mod rows;
 mod runs;
+mod verified;
 mod view;
 mod witness;
 mod write;
@@ -69,6 +70,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, 
 
 pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
 pub use error::{IndexError, expects_panic};
+pub use verified::VerifiedPacks;
 pub use view::{IndexTotals, IndexView, Places};
 pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};
 

@@ -8,6 +8,7 @@ mod chunk_reader;
 mod chunk_writer;
 mod claims;
 mod error;
+mod examine;
 mod frame_cache;
 mod index_sync;
 mod keys;
@@ -31,6 +32,7 @@ use std::sync::{Arc, Mutex};
 pub use chunk_reader::{ChunkReader, Located};
 pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
 pub use error::{DamageReason, RepoError};
+pub use examine::{ControlVerdict, CopyState, NodeRef, PackVerdict, PackVerifier, index_agrees};
 pub use index_sync::PackListing;
 pub use lease::Lease;
 pub use series::series_of;
@@ -39,7 +41,7 @@ pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector};
 pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
 pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
-pub use view::View;
+pub use view::{Presence, View};
 
 use crate::clock::Clock;
 use crate::format::container::ObjectKind;
@@ -48,7 +50,7 @@ use crate::format::repository_config::RepositoryConfig;
 use crate::id::{RepositoryId, SnapshotId};
 use crate::index::{CacheFolder, Index};
 use crate::repo::keys::Keys;
-use crate::storage::{Created, ObjectName, Storage};
+use crate::storage::{Created, ObjectName, Storage, StorageError};
 
 /// Who uses a repository: written into leases and snapshots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,13 +190,17 @@ fn read_control<T>(
     name: &ObjectName,
     open: impl Fn(&[u8]) -> Result<T, DamageReason>,
 ) -> Result<T, RepoError> {
-    let damage = match open(&storage.get(name)?) {
-        Ok(value) => return Ok(value),
-        Err(damage) => damage,
-    };
     // The copy can only stand in for an object that is present, so it can never decide anything.
+    let error = match storage.get(name) {
+        Ok(bytes) => match open(&bytes) {
+            Ok(value) => return Ok(value),
+            Err(source) => RepoError::Damaged { name: name.to_string(), source },
+        },
+        Err(error @ StorageError::Failed { .. }) => error.into(),
+        Err(error) => return Err(error.into()),
+    };
     let copy = storage.get(&names::copy(name)).ok().and_then(|bytes| open(&bytes).ok());
-    copy.ok_or_else(|| RepoError::Damaged { name: name.to_string(), source: damage })
+    copy.ok_or(error)
 }
 
 /// Creates an object and finds out what a failed create did: the name is read back and compared.

@@ -10,7 +10,7 @@ use crate::backup::step::{FileOutcome, FilePart, FileTask, Task};
 use crate::backup::top::chain;
 use crate::chunker::Chunker;
 use crate::event::{Problem, Progress};
-use crate::format::tree::{ChunkRef, Entry, EntryKind, SparseMap, tag};
+use crate::format::tree::{ChunkRef, Entry, EntryKind, Hole, SparseMap, tag};
 use crate::id::ContentId;
 use crate::index::PackKind;
 use crate::limits;
@@ -234,20 +234,32 @@ fn read_data(file: &mut SourceFile, size: u64, map: &SparseMap, buffer: &mut Vec
 }
 
 /// Makes size, holes and problem of an entry fit what was read of it.
+///
+/// A file that was cut short while it was read is kept as far as it was read, with its holes, so that its bytes are
+/// where they were.
 pub fn finish_entry(entry: &mut Entry, map: &SparseMap, data_bytes: u64, size: u64, problem: Option<&str>) {
-    let hole_bytes = map.hole_bytes().unwrap_or(0);
-    let is_whole = data_bytes.checked_add(hole_bytes) == Some(size);
-    if is_whole && !map.holes.is_empty() {
-        let bytes = wire::encode(map, limits::EXTENSIONS_BYTES_MAX / 2);
-        entry.set_extension(tag::SPARSE_MAP, bytes.expect("the number of holes was bounded"));
-    }
+    let is_whole = map.hole_bytes().and_then(|bytes| bytes.checked_add(data_bytes)) == Some(size);
+    let map = if is_whole { map.clone() } else { map_before(map, data_bytes) };
     if !is_whole {
-        // Cut short while it was read: what was read is kept as a file of its own length.
-        entry.size = data_bytes;
+        entry.size = data_bytes + map.hole_bytes().unwrap_or(0);
+    }
+    if !map.holes.is_empty() {
+        let bytes = wire::encode(&map, limits::EXTENSIONS_BYTES_MAX / 2);
+        entry.set_extension(tag::SPARSE_MAP, bytes.expect("the number of holes was bounded"));
     }
     if let Some(problem) = problem {
         entry.set_extension(tag::CAPTURE_PROBLEM, problem.as_bytes().to_vec());
     }
+}
+
+/// The holes that lie before the last of so many bytes of data.
+fn map_before(map: &SparseMap, data_bytes: u64) -> SparseMap {
+    let mut before = 0u64;
+    let is_before = |hole: &&Hole| {
+        before = before.saturating_add(hole.skip);
+        before < data_bytes
+    };
+    SparseMap { holes: map.holes.iter().take_while(is_before).copied().collect() }
 }
 
 /// The sentence for a file that could not be opened.

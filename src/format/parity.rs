@@ -117,6 +117,27 @@ fn parity_shards(payload: &[u8], shape: &Geometry) -> Vec<u8> {
     parity
 }
 
+/// Whether `parity`, which follows a payload of `payload_len` bytes, is what was written: both trailers and both
+/// tables agree, and every parity shard has its hash. The payload is not looked at.
+pub fn is_whole(payload_len: u64, parity: &[u8]) -> bool {
+    let shape = geometry(payload_len);
+    if payload_len > limits::PACK_BYTES_MAX || parity.len() as u64 != shape.parity_len() {
+        return false;
+    }
+    let table_len = shape.table_len() as usize;
+    let Some((first, rest)) = parity.split_at_checked(TRAILER_BYTES) else { return false };
+    let Some((table, rest)) = rest.split_at_checked(table_len) else { return false };
+    let shards_len = (shape.parity_shards * shape.shard_len) as usize;
+    let Some((shards, rest)) = rest.split_at_checked(shards_len) else { return false };
+    let Some((table_again, last)) = rest.split_at_checked(table_len) else { return false };
+    let (_, hashes) = table.split_at(table_len - shape.parity_shards as usize * SHARD_HASH_BYTES);
+    let mut pairs = shards.chunks_exact(shape.shard_len as usize).zip(hashes.chunks_exact(SHARD_HASH_BYTES));
+    first == trailer::encode(&shape, table)
+        && first == last
+        && table == table_again
+        && pairs.all(|(shard, hash)| shard_hash(shard) == hash)
+}
+
 /// The bytes of the payload from `at` on, filled up with zeros where the payload ends.
 fn stripe_of<'a>(payload: &'a [u8], at: usize, filled: &'a mut [u8]) -> &'a [u8] {
     match payload.get(at..at + filled.len()) {

@@ -4,6 +4,7 @@
 //! <cache>/CACHEDIR.TAG                      tells backup programs to leave the folder out
 //! <cache>/<repository id>/index.redb        the index
 //! <cache>/<repository id>/witness.json      what was seen of the repository, and witness.lock beside it
+//! <cache>/<repository id>/verified           when each pack was last read whole
 //! <cache>/<repository id>/index-<pid>.redb  the index of a second process, for as long as it runs
 //! ```
 //!
@@ -26,6 +27,7 @@ const TAG_COMMENT: &str = "# This file marks a cache folder of kluis, which can 
                            # See https://bford.info/cachedir/\n";
 const INDEX_NAME: &str = "index.redb";
 const WITNESS_NAME: &str = "witness.json";
+const VERIFIED_NAME: &str = "verified";
 /// Indexes that one process may have open privately at the same time.
 const PRIVATE_INDEX_COUNT_MAX: u32 = 64;
 
@@ -96,6 +98,11 @@ impl CacheFolder {
     /// Where the witness of a repository is. Its folder exists afterwards.
     pub fn witness_path(&self, repository: RepositoryId) -> Result<PathBuf, CacheFolderError> {
         Ok(self.repository_folder(repository)?.join(WITNESS_NAME))
+    }
+
+    /// Where it is noted when packs were last verified. Its folder exists afterwards.
+    pub fn verified_path(&self, repository: RepositoryId) -> Result<PathBuf, CacheFolderError> {
+        Ok(self.repository_folder(repository)?.join(VERIFIED_NAME))
     }
 
     /// Opens the index of a repository: the shared one if it is free, otherwise a private one.

@@ -153,6 +153,21 @@ pub enum DamageReason {
     /// It ends early.
     #[error("it is shorter than its header says")]
     Short,
+    /// The parity behind it is not what was written.
+    #[error("its parity is damaged")]
+    Parity,
+    /// The parity that should be behind it is not there.
+    #[error("its parity is missing")]
+    NoParity,
+    /// It says the same as the object should, in other bytes.
+    #[error("its encoding is not the only one of what it says")]
+    Encoding,
+    /// The storage could not read it.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+    /// It goes on where it should end.
+    #[error("other bytes follow it")]
+    Surplus,
     /// The frame needs a base that nothing holds.
     #[error("its base {0} is in no pack")]
     MissingBase(ContentId),

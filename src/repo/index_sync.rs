@@ -9,11 +9,13 @@ use crate::format::container::{HEADER_LEN, ObjectKind};
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::PackDirectory;
 use crate::format::parity;
+use crate::hash::payload_id;
 use crate::id::{IndexObjectId, PackId};
 use crate::index::{
     FrameRow, Index, IndexError, IndexOptions, IndexView, NewPack, NewPlace, PackKind, PackRow,
 };
 use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::names::Named;
 use crate::repo::view::{PackSet, Presence, View};
 use crate::repo::{Repo, names, sealing};
 use crate::storage::{Listed, StorageError};
@@ -50,7 +52,8 @@ impl Repo {
 
     /// Brings the index up to date: reads index objects that are new, drops those that are gone.
     ///
-    /// A damaged index is deleted and built again. A damaged index object is returned as an error.
+    /// A damaged index is deleted and built again. Where an index object is damaged, the directories of the packs
+    /// that nothing else describes take its place, so that one bad object does not make all others unreachable.
     pub fn sync_index(&self) -> Result<IndexView, RepoError> {
         let mut rebuilds = 0;
         loop {
@@ -70,7 +73,9 @@ impl Repo {
         let index = self.index()?;
         let mut listed = HashSet::new();
         self.storage().list(names::INDEX, &mut |object| {
-            listed.extend(object.name.leaf().parse::<IndexObjectId>());
+            if let Some(Named::Index(id)) = names::parse(&object.name) {
+                listed.insert(id);
+            }
         })?;
         let known: HashSet<_> = index.view()?.index_objects()?.into_iter().collect();
         let gone: Vec<_> = known.difference(&listed).copied().collect();
@@ -79,6 +84,7 @@ impl Repo {
         }
         let mut new: Vec<_> = listed.difference(&known).copied().collect();
         new.sort_unstable();
+        let mut damaged = Vec::new();
         for batch in new.chunks(BATCH_COUNT) {
             let read: Vec<_> = batch.par_iter().map(|id| (*id, self.read_index_object(*id))).collect();
             for (id, object) in read {
@@ -86,28 +92,73 @@ impl Repo {
                     Ok(object) => index.add_index_object(id, new_packs(&object))?,
                     // Removed by a prune since the listing: what survives is described by newer objects.
                     Err(RepoError::Storage(StorageError::Missing { .. })) => {}
+                    Err(RepoError::Damaged { .. }) => damaged.push(id),
                     Err(error) => return Err(error),
                 }
             }
         }
+        self.describe_from_directories(&index, &damaged)?;
         Ok(index.view()?)
+    }
+
+    /// Describes packs that no index object describes, in the name of `damaged` index objects.
+    fn describe_from_directories(&self, index: &Index, damaged: &[IndexObjectId]) -> Result<(), RepoError> {
+        let Some((last, others)) = damaged.split_last() else { return Ok(()) };
+        let mut packs = self.list_packs()?.packs;
+        index.view()?.visit_packs(&mut |_, row| {
+            packs.remove(&(row.kind, row.id));
+        })?;
+        let mut packs: Vec<_> = packs.into_keys().collect();
+        packs.sort_unstable();
+        let mut rest = packs.as_slice();
+        let share = packs.len().div_ceil(damaged.len());
+        for id in others.iter().chain([last]) {
+            let (some, after) = rest.split_at_checked(share).unwrap_or((rest, &[]));
+            rest = after;
+            // A pack whose directory does not open either describes nothing.
+            let read = some.par_iter().filter_map(|(kind, id)| self.read_pack_directory(*kind, *id).ok());
+            index.add_index_object(*id, read.map(|pack| new_pack(&pack)).collect())?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the local index, so that the next one who asks builds it from the index objects. Nobody may hold a
+    /// view of it.
+    pub fn rebuild_index(&self) -> Result<(), RepoError> {
+        self.discard_index()
     }
 
     /// Reads, opens and decodes an index object.
     pub fn read_index_object(&self, id: IndexObjectId) -> Result<IndexObject, RepoError> {
         let name = names::index_object(&id);
         let stored = self.storage().get(&name)?;
+        let object = self.open_index_object(id, &stored);
+        object.map_err(|source| RepoError::Damaged { name: name.to_string(), source })
+    }
+
+    /// Opens and decodes an index object; what is damaged is mended where its parity can.
+    pub(super) fn open_index_object(
+        &self,
+        id: IndexObjectId,
+        stored: &[u8],
+    ) -> Result<IndexObject, DamageReason> {
         let open = || -> Result<IndexObject, DamageReason> {
-            let plain = sealing::open_object(&self.keys, self.id, ObjectKind::Index, None, &stored)?;
+            let plain = sealing::open_object(&self.keys, self.id, ObjectKind::Index, None, stored)?;
             Ok(IndexObject::decode(&plain)?)
         };
-        let object = open().or_else(|damage| {
+        let object = open().and_then(|object| {
+            // Another index object under this name states facts too, but not those that are needed here.
+            match sealing::payload_of(stored).is_some_and(|payload| payload_id(payload) == *id.bytes()) {
+                true => Ok(object),
+                false => Err(DamageReason::Id),
+            }
+        });
+        object.or_else(|damage| {
             // The id is the hash of the payload, so parity can prove that it mended it.
-            let mended = parity::repair(&stored, None, id.bytes()).map_err(|_| damage.clone())?;
+            let mended = parity::repair(stored, None, id.bytes()).map_err(|_| damage.clone())?;
             let plain = sealing::open_object(&self.keys, self.id, ObjectKind::Index, None, &mended)?;
             IndexObject::decode(&plain).map_err(DamageReason::from)
-        });
-        object.map_err(|source| RepoError::Damaged { name: name.to_string(), source })
+        })
     }
 
     /// Names and lengths of all packs, from a listing made now.
@@ -115,7 +166,8 @@ impl Repo {
         let mut listing = PackListing::default();
         for (folder, kind) in [(names::DATA, PackKind::Data), (names::META, PackKind::Meta)] {
             self.storage().list(folder, &mut |Listed { name, len, .. }| {
-                if let Ok(id) = name.leaf().parse::<PackId>() {
+                // A pack in the folder of another is not found by its name, and so does not count.
+                if let Some(Named::Pack(_, id)) = names::parse(&name) {
                     listing.packs.insert((kind, id), len);
                 }
             })?;
@@ -169,7 +221,8 @@ pub fn new_packs(object: &IndexObject) -> Vec<NewPack> {
     object.packs.iter().map(new_pack).collect()
 }
 
-fn new_pack(pack: &IndexedPack) -> NewPack {
+/// The rows that one pack of an index object adds to the index.
+pub fn new_pack(pack: &IndexedPack) -> NewPack {
     let kind = if pack.kind == PackKind::Data as u8 { PackKind::Data } else { PackKind::Meta };
     let mut frames = Vec::with_capacity(pack.frames.len());
     let mut places = Vec::new();

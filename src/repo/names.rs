@@ -15,6 +15,8 @@ pub const LEASE: &str = "lease";
 pub const SNAPSHOT: &str = "snapshot";
 pub const FORGET: &str = "forget";
 pub const PRUNE: &str = "prune";
+pub const BODY: &str = "body";
+pub const TEMPORARY: &str = "tmp";
 pub const COPY: &str = "copy";
 pub const RESERVE: &str = "reserve";
 
@@ -78,7 +80,122 @@ pub fn snapshot(id: &SnapshotId) -> ObjectName {
     name(format!("{SNAPSHOT}/{id}"))
 }
 
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// The text that explains the repository.
+    Readme,
+    /// The file that prune may delete.
+    Reserve,
+    /// Settings by number.
+    Config(u64),
+    /// A slot.
+    Slot(SlotId),
+    /// A keyring by number.
+    Keyring(u64),
+    /// A pack.
+    Pack(PackKind, PackId),
+    /// An index object.
+    Index(IndexObjectId),
+    /// A statement of a lease by number, or its end.
+    Lease(SnapshotId, Option<u32>),
+    /// A snapshot, or the tombstone in its place.
+    Snapshot(SnapshotId),
+    /// A forget record, or a decision of a prune: nothing that this version can read.
+    Decision,
+    /// Something unfinished.
+    Temporary,
+}
+
+/// What `name` stands for; `None` for a name that no object of a repository has.
+pub fn parse(of: &ObjectName) -> Option<Named> {
+    let (folder, leaf) = of.as_str().split_once('/').unwrap_or(("", of.as_str()));
+    let named = match folder {
+        "" if leaf == README => Named::Readme,
+        "" if leaf == RESERVE => Named::Reserve,
+        CONFIG => Named::Config(leaf.parse().ok()?),
+        KEYRING => Named::Keyring(leaf.parse().ok()?),
+        SLOT => Named::Slot(leaf.parse().ok()?),
+        DATA => Named::Pack(PackKind::Data, of.leaf().parse().ok()?),
+        META => Named::Pack(PackKind::Meta, of.leaf().parse().ok()?),
+        INDEX => Named::Index(leaf.parse().ok()?),
+        LEASE => {
+            let (id, number) = leaf.split_once('.')?;
+            let number = if number == "end" { None } else { Some(number.parse().ok()?) };
+            Named::Lease(id.parse().ok()?, number)
+        }
+        SNAPSHOT => Named::Snapshot(leaf.parse().ok()?),
+        FORGET | PRUNE | BODY => return Some(Named::Decision),
+        TEMPORARY => return Some(Named::Temporary),
+        _ => return None,
+    };
+    // A number may be written in several ways, and a pack may lie in the folder of another.
+    (named.object_name().as_ref() == Some(of)).then_some(named)
+}
+
+impl Named {
+    /// The one name that stands for it, where there is only one.
+    pub fn object_name(&self) -> Option<ObjectName> {
+        Some(match self {
+            Self::Readme => readme(),
+            Self::Reserve => reserve(),
+            Self::Config(number) => config(*number),
+            Self::Slot(id) => slot(id),
+            Self::Keyring(number) => keyring(*number),
+            Self::Pack(kind, id) => pack(*kind, id),
+            Self::Index(id) => index_object(id),
+            Self::Lease(id, Some(number)) => lease(id, *number),
+            Self::Lease(id, None) => lease_end(id),
+            Self::Snapshot(id) => snapshot(id),
+            Self::Decision | Self::Temporary => return None,
+        })
+    }
+}
+
 /// The second copy of a small control object.
 pub fn copy(of: &ObjectName) -> ObjectName {
     name(format!("{COPY}/{of}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_parsed_as_what_it_was_made_from() {
+        let all = [
+            Named::Readme,
+            Named::Reserve,
+            Named::Config(7),
+            Named::Slot(SlotId::new([1; 16])),
+            Named::Keyring(12),
+            Named::Pack(PackKind::Data, PackId::new([0xab; 32])),
+            Named::Pack(PackKind::Meta, PackId::new([2; 32])),
+            Named::Index(IndexObjectId::new([3; 32])),
+            Named::Lease(SnapshotId::new([4; 16]), Some(17)),
+            Named::Lease(SnapshotId::new([4; 16]), None),
+            Named::Snapshot(SnapshotId::new([5; 16])),
+        ];
+        for named in all {
+            assert_eq!(parse(&named.object_name().unwrap()), Some(named));
+        }
+    }
+
+    #[test]
+    fn a_name_in_the_wrong_place_stands_for_nothing() {
+        let id = PackId::new([0xab; 32]);
+        for text in [
+            "readme".to_owned(),
+            "config/01".to_owned(),
+            "config/a/1".to_owned(),
+            format!("data/{id}"),
+            format!("data/ac/{id}"),
+            format!("data/ab/{id}.old"),
+            format!("index/x/{id}"),
+            format!("lease/{}.01", SnapshotId::new([1; 16])),
+            "copy/config/1".to_owned(),
+        ] {
+            assert_eq!(parse(&ObjectName::new(text.clone()).unwrap()), None, "{text}");
+        }
+    }
 }

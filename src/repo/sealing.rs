@@ -120,6 +120,12 @@ pub fn split_payload(
     Ok((header, commitment, payload))
 }
 
+/// The payload of a stored object, as long as its header says; `None` where there is none.
+pub fn payload_of(stored: &[u8]) -> Option<&[u8]> {
+    let (header, _) = Header::decode(stored).ok()?;
+    stored.get(..usize::try_from(header.payload_len).ok()?)
+}
+
 /// The keys of an object, after comparing the commitment.
 pub fn keys_of(keys: &Keys, header: &Header, commitment: &[u8; 32]) -> Result<ObjectKeys, DamageReason> {
     let number = header.generation;

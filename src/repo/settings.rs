@@ -12,15 +12,17 @@ use crate::id::{RepositoryId, SeriesId};
 use crate::index::{CacheFolder, CacheFolderError, Observed, SeriesMark, Witness, WitnessError};
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::keys::Keys;
+use crate::repo::names::Named;
 use crate::repo::slots::{self, NewSlot, UnlockSecret};
 use crate::repo::{Repo, Surroundings, create_resolved, names, probe, read_control, sealing};
-use crate::storage::{Created, ObjectName, Storage};
+use crate::storage::{Created, ObjectName, Storage, StorageError};
 
 const PACK_BYTES_DATA: u64 = 32 << 20;
 const PACK_BYTES_META: u64 = 8 << 20;
 const SETTLE_SECONDS: u64 = 120;
 
-const README: &str = "This is a kluis backup repository (format 1).
+/// The text that explains the repository to whoever finds it.
+pub const README: &str = "This is a kluis backup repository (format 1).
 
 Everything in here is needed and encrypted. Do not change, rename or delete anything by hand.
 To look inside or to restore, use the program `repo`:
@@ -134,7 +136,12 @@ fn new_config(
 /// The highest number among the objects of a folder that are named by number.
 pub fn newest_number(storage: &dyn Storage, folder: &str) -> Result<Option<u64>, RepoError> {
     let mut newest = None;
-    storage.list(folder, &mut |listed| newest = newest.max(listed.name.leaf().parse::<u64>().ok()))?;
+    storage.list(folder, &mut |listed| {
+        newest = newest.max(match names::parse(&listed.name) {
+            Some(Named::Config(number) | Named::Keyring(number)) => Some(number),
+            _ => None,
+        });
+    })?;
     Ok(newest)
 }
 
@@ -143,25 +150,7 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     let storage = Arc::clone(&around.storage);
     let no_repository = || RepoError::NoRepository { place: storage.place() };
     let config_number = newest_number(&*storage, names::CONFIG)?.ok_or_else(no_repository)?;
-    let config_name = names::config(config_number);
-    let decode = |bytes: &[u8]| Ok((RepositoryConfig::decode(bytes)?, bytes.to_vec()));
-    let (config, text) = read_control(&*storage, &config_name, decode)?;
-    let damaged = |source| RepoError::Damaged { name: config_name.to_string(), source };
-    let id = config.repository.parse::<RepositoryId>().map_err(|_| {
-        damaged(FormatError::invalid("repository configuration", "its repository id does not parse").into())
-    })?;
-    let unlock_key = slots::unlock(&*storage, id, secret)?;
-    let (keyring, keyring_number) = open_keyring(&*storage, id, &unlock_key)?;
-    let keys = Keys::new(&keyring);
-    let text = String::from_utf8(text).map_err(|_| damaged(DamageReason::Tag))?;
-    let tag: String = keyed_tag(&keys.config, &config.tagged_text(&text))
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    if tag != config.tag || config.number != config_number {
-        return Err(damaged(DamageReason::Tag));
-    }
-    let keys = Arc::new(keys);
+    let Unlocked { id, config, keys, unlock_key, keyring_number } = unlock(&*storage, config_number, secret)?;
     let cache = CacheFolder::open(&around.cache)?;
     let repo = Repo { around, id, config, keys, unlock_key, cache, index: Mutex::new(None) };
     let observed =
@@ -170,19 +159,80 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     Ok(repo)
 }
 
+/// What a secret leads to.
+struct Unlocked {
+    id: RepositoryId,
+    config: RepositoryConfig,
+    keys: Arc<Keys>,
+    unlock_key: Secret<32>,
+    keyring_number: u64,
+}
+
+/// Unlocks with the settings of this number, or with their copy where they turn out to be damaged. That they still
+/// parse proves nothing: their tag can be compared only with the keys to which they lead.
+fn unlock(storage: &dyn Storage, number: u64, secret: &UnlockSecret) -> Result<Unlocked, RepoError> {
+    let name = names::config(number);
+    let outcome = match storage.get(&name) {
+        Ok(text) => unlock_with(storage, number, &text, secret),
+        Err(error) => Err(error.into()),
+    };
+    let error = match outcome {
+        Err(error @ (RepoError::Damaged { .. } | RepoError::Storage(StorageError::Failed { .. }))) => error,
+        outcome => return outcome,
+    };
+    let Ok(copy) = storage.get(&names::copy(&name)) else { return Err(error) };
+    unlock_with(storage, number, &copy, secret).map_err(|_| error)
+}
+
+fn unlock_with(
+    storage: &dyn Storage,
+    number: u64,
+    text: &[u8],
+    secret: &UnlockSecret,
+) -> Result<Unlocked, RepoError> {
+    let damaged = |source| RepoError::Damaged { name: names::config(number).to_string(), source };
+    let config = RepositoryConfig::decode(text).map_err(|error| damaged(error.into()))?;
+    let id = config.repository.parse::<RepositoryId>().map_err(|_| {
+        damaged(FormatError::invalid("repository configuration", "its repository id does not parse").into())
+    })?;
+    let unlock_key = slots::unlock(storage, id, secret)?;
+    let (keyring, keyring_number) = open_keyring(storage, id, &unlock_key)?;
+    let keys = Arc::new(Keys::new(&keyring));
+    let config = open_config(&keys, number, text).map_err(damaged)?;
+    Ok(Unlocked { id, config, keys, unlock_key, keyring_number })
+}
+
+/// Reads settings and compares their tag and number.
+pub fn open_config(keys: &Keys, number: u64, text: &[u8]) -> Result<RepositoryConfig, DamageReason> {
+    let config = RepositoryConfig::decode(text)?;
+    let text = std::str::from_utf8(text).map_err(|_| DamageReason::Tag)?;
+    let tag = keyed_tag(&keys.config, &config.tagged_text(text));
+    let tag: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    if tag == config.tag && config.number == number { Ok(config) } else { Err(DamageReason::Tag) }
+}
+
 fn open_keyring(
     storage: &dyn Storage,
     id: RepositoryId,
     unlock_key: &Secret<32>,
 ) -> Result<(KeyringFields, u64), RepoError> {
-    let missing = || RepoError::NoRepository { place: storage.place() };
+    let missing = || StorageError::Missing { name: names::keyring(1) };
     let number = newest_number(storage, names::KEYRING)?.ok_or_else(missing)?;
     let name = names::keyring(number);
-    let keyring = read_control(storage, &name, |stored| {
-        let plain = sealing::open_keyring(unlock_key, id, name.as_str(), stored)?;
-        Ok(KeyringFields::decode(&plain)?)
-    })?;
+    let keyring = read_control(storage, &name, |stored| read_keyring(unlock_key, id, number, stored))?;
     Ok((keyring, number))
+}
+
+/// Opens and decodes a keyring.
+pub fn read_keyring(
+    unlock_key: &Secret<32>,
+    id: RepositoryId,
+    number: u64,
+    stored: &[u8],
+) -> Result<KeyringFields, DamageReason> {
+    let plain = sealing::open_keyring(unlock_key, id, names::keyring(number).as_str(), stored)?;
+    let keyring = KeyringFields::decode(&plain)?;
+    if keyring.number == number { Ok(keyring) } else { Err(DamageReason::Kind) }
 }
 
 impl Repo {

@@ -7,6 +7,7 @@ use crate::crypto::{self, KdfParams, SealingKey, Secret, context};
 use crate::format::slot::{Slot, SlotHead, SlotKind};
 use crate::id::{RepositoryId, SlotId};
 use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::names::Named;
 use crate::repo::{Repo, create_resolved, names, read_control};
 use crate::storage::{Created, Storage};
 
@@ -148,10 +149,20 @@ pub fn unlock(
 
 fn list(storage: &dyn Storage) -> Result<Vec<Result<Slot, RepoError>>, RepoError> {
     let mut found = Vec::new();
-    storage.list(names::SLOT, &mut |listed| found.push(listed.name))?;
+    storage.list(names::SLOT, &mut |listed| {
+        if let Some(Named::Slot(id)) = names::parse(&listed.name) {
+            found.push(id);
+        }
+    })?;
     found.sort();
-    let read = |name| read_control(storage, &name, |bytes| Slot::decode(bytes).map_err(DamageReason::from));
+    let read = |id| read_control(storage, &names::slot(&id), |bytes| open_slot(id, bytes));
     Ok(found.into_iter().map(read).collect())
+}
+
+/// Decodes a slot that should have this id.
+pub fn open_slot(id: SlotId, bytes: &[u8]) -> Result<Slot, DamageReason> {
+    let slot = Slot::decode(bytes)?;
+    if slot.head.id == id { Ok(slot) } else { Err(DamageReason::Id) }
 }
 
 impl Repo {

@@ -7,8 +7,9 @@ use crate::format::snapshot::{Snapshot, Tombstone};
 use crate::id::SnapshotId;
 use crate::index::{Observed, SeriesMark, WitnessError};
 use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::names::Named;
 use crate::repo::{Repo, names, sealing};
-use crate::storage::Created;
+use crate::storage::{Created, StorageError};
 
 /// A listing that contradicts what this computer saw before is made again so often.
 const LISTING_COUNT_MAX: u32 = 3;
@@ -130,16 +131,30 @@ impl Repo {
         }
     }
 
+    /// Reads all snapshots, and says beside them what contradicts what this computer saw before.
+    pub fn examine_snapshots(&self) -> Result<(SnapshotList, Option<WitnessError>), RepoError> {
+        let list = self.list_snapshots()?;
+        match self.witness_snapshots(&list) {
+            Ok(()) => Ok((list, None)),
+            Err(RepoError::Replaced(error)) => Ok((list, Some(error))),
+            Err(error) => Err(error),
+        }
+    }
+
     fn list_snapshots(&self) -> Result<SnapshotList, RepoError> {
         let mut ids = Vec::new();
         self.storage().list(names::SNAPSHOT, &mut |listed| {
-            ids.extend(listed.name.leaf().parse::<SnapshotId>());
+            if let Some(Named::Snapshot(id)) = names::parse(&listed.name) {
+                ids.push(id);
+            }
         })?;
         let mut list = SnapshotList::default();
         for id in ids {
             match self.read_snapshot(id) {
                 Ok(Some(snapshot)) => list.snapshots.push(snapshot),
                 Ok(None) => {}
+                // Deleted since the listing was made.
+                Err(RepoError::Storage(StorageError::Missing { .. })) => {}
                 Err(error @ RepoError::Damaged { .. }) => list.damaged.push((id, reason_text(&error))),
                 Err(error) => return Err(error),
             }
@@ -160,20 +175,26 @@ impl Repo {
 
     /// A snapshot, or `None` for a tombstone in its place.
     pub fn read_snapshot(&self, id: SnapshotId) -> Result<Option<Snapshot>, RepoError> {
+        self.read_control(&names::snapshot(&id), |stored| self.open_snapshot(id, stored))
+    }
+
+    /// Opens and decodes a snapshot; `None` for a tombstone in its place.
+    pub(super) fn open_snapshot(
+        &self,
+        id: SnapshotId,
+        stored: &[u8],
+    ) -> Result<Option<Snapshot>, DamageReason> {
         let name = names::snapshot(&id);
-        self.read_control(&name, |stored| {
-            let (header, _) = Header::decode(stored)?;
-            let open = |kind| sealing::open_object(&self.keys, self.id, kind, Some(name.as_str()), stored);
-            match header.kind {
-                ObjectKind::Tombstone => Tombstone::decode(&open(ObjectKind::Tombstone)?).map(|_| None),
-                _ => Snapshot::decode(&open(ObjectKind::Snapshot)?).map(Some),
-            }
-            .map_err(DamageReason::from)
-            .and_then(|snapshot| match snapshot {
-                Some(snapshot) if snapshot.id != id => Err(DamageReason::Kind),
-                other => Ok(other),
-            })
-        })
+        let (header, _) = Header::decode(stored)?;
+        let open = |kind| sealing::open_object(&self.keys, self.id, kind, Some(name.as_str()), stored);
+        let snapshot = match header.kind {
+            ObjectKind::Tombstone => Tombstone::decode(&open(ObjectKind::Tombstone)?).map(|_| None),
+            _ => Snapshot::decode(&open(ObjectKind::Snapshot)?).map(Some),
+        }?;
+        match snapshot {
+            Some(snapshot) if snapshot.id != id => Err(DamageReason::Kind),
+            other => Ok(other),
+        }
     }
 
     /// Commits a snapshot: the last write of a backup. Everything it names must be durable.

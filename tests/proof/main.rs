@@ -10,3 +10,6 @@ mod tree;
 mod crash;
 mod errors;
 mod property;
+mod real;
+mod together;
+mod trouble;

@@ -60,6 +60,23 @@ fn parity_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn every_changed_bit_and_every_cut_of_parity_is_noticed() {
+    let (_, _, stored) = object(1000);
+    let parity = &stored[1000..];
+    assert!(is_whole(1000, parity));
+    for bit in 0..8 * parity.len() {
+        let mut changed = parity.to_vec();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(!is_whole(1000, &changed), "bit {bit}");
+    }
+    for len in 0..parity.len() {
+        assert!(!is_whole(1000, &parity[..len]), "{len} bytes");
+    }
+    assert!(!is_whole(1001, parity));
+    assert!(!is_whole(u64::MAX, parity));
+}
+
+#[test]
 fn parity_in_stripes_is_the_parity_of_whole_shards() {
     let (payload, _, stored) = object(2 * MIB);
     let shape = geometry(2 << 20);

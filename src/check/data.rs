@@ -1,0 +1,251 @@
+//! Packs read whole.
+//!
+//! A few threads read packs and compare them with their names; the frames of each pack are opened by the pool of all
+//! processors. So the disk is busy while frames are opened, and at most as many packs as threads are in memory.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::findings::{Finding, FindingCode};
+use super::packs::{directory_finding, last_cause};
+use super::standing::Lost;
+use super::{CheckError, DataPart, Look};
+use crate::clock::Timestamp;
+use crate::event::Progress;
+use crate::id::PackId;
+use crate::index::{PackKind, PackNumber};
+use crate::repo::names;
+use crate::repo::{DamageReason, PackVerdict, PackVerifier, RepoError, index_agrees};
+
+/// Threads that read packs; each has one pack in memory.
+const THREAD_COUNT: usize = 3;
+/// The share of the stored bytes that [`DataPart::Oldest`] reads.
+const OLDEST_PERCENT: f64 = 10.0;
+
+/// A pack to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Candidate {
+    kind: PackKind,
+    id: PackId,
+    len: u64,
+    verified_at: Option<Timestamp>,
+}
+
+/// Reads the packs of `part` whole.
+pub fn check(look: &mut Look<'_>, part: DataPart) -> Result<(), CheckError> {
+    look.observer.phase("reading packs");
+    let mut verified = look.repo.verified_packs()?;
+    let packs = &look.listed.packs;
+    let candidates = packs.iter().map(|(&(kind, id), &len)| {
+        let verified_at = verified.packs.get(&id).copied();
+        Candidate { kind, id, len, verified_at }
+    });
+    let chosen = choose(candidates.collect(), part, look.repo.clock().now());
+    let progress = look.observer.progress();
+    progress.bytes_total.store(chosen.iter().map(|pack| pack.len).sum(), Ordering::Relaxed);
+    progress.total_is_known.store(true, Ordering::Relaxed);
+    let read = read_all(look, &chosen)?;
+    let packs = &look.listed.packs;
+    let kinds = [PackKind::Data, PackKind::Meta];
+    verified.packs.retain(|id, _| kinds.iter().any(|kind| packs.contains_key(&(*kind, *id))));
+    let now = look.repo.clock().now();
+    for (pack, read) in read {
+        look.report.packs_read += 1;
+        look.report.bytes_read += pack.len;
+        look.report.chunks_read += read.verdict.chunk_count;
+        if judge(look, &pack, read)? {
+            verified.packs.insert(pack.id, now);
+        } else {
+            verified.packs.remove(&pack.id);
+        }
+    }
+    if let Err(error) = look.repo.remember_verified(&verified) {
+        look.observer.note(&format!("it could not be noted which packs were read: {error}"));
+    }
+    Ok(())
+}
+
+/// The packs to read, those first that were not read for longest.
+fn choose(mut packs: Vec<Candidate>, part: DataPart, now: Timestamp) -> Vec<Candidate> {
+    packs.sort_by_key(|pack| (pack.verified_at, pack.id));
+    let percent = match part {
+        DataPart::All => return packs,
+        DataPart::Age(age) => {
+            packs.retain(|pack| pack.verified_at.is_none_or(|moment| age_of(moment, now) >= age));
+            return packs;
+        }
+        DataPart::Percent(percent) => percent,
+        DataPart::Oldest => OLDEST_PERCENT,
+    };
+    let total: u64 = packs.iter().map(|pack| pack.len).sum();
+    let wanted = total as f64 * percent / 100.0;
+    let mut so_far = 0;
+    packs.retain(|pack| {
+        let is_wanted = (so_far as f64) < wanted;
+        so_far += pack.len;
+        is_wanted
+    });
+    packs
+}
+
+/// A moment in the future has no age, so such a pack would never be read again: it counts as never read.
+fn age_of(moment: Timestamp, now: Timestamp) -> Duration {
+    u64::try_from(now.seconds.saturating_sub(moment.seconds)).map_or(Duration::MAX, Duration::from_secs)
+}
+
+/// A pack that was read, without what it says it holds.
+struct ReadPack {
+    verdict: PackVerdict,
+    /// Whether the index says the same of it; `None` if that cannot be told.
+    agrees: Option<bool>,
+}
+
+type Read = Vec<(Candidate, ReadPack)>;
+
+fn read_all(look: &Look<'_>, packs: &[Candidate]) -> Result<Read, CheckError> {
+    let next = AtomicUsize::new(0);
+    let is_over = AtomicBool::new(false);
+    let read = Mutex::new(Vec::new());
+    let work = || -> Result<(), CheckError> {
+        let mut verifier = PackVerifier::new(Arc::clone(&look.reader));
+        while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            look.stop_if_interrupted()?;
+            if is_over.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let mut verdict = verifier.verify(pack.kind, pack.id, pack.len)?;
+            // Somebody may have mended or removed it meanwhile, and a bad cable shows something else every time.
+            if verdict.as_ref().is_some_and(|verdict| !is_good(verdict)) {
+                verdict = verifier.verify(pack.kind, pack.id, pack.len)?;
+            }
+            Progress::add(&look.observer.progress().bytes_done, pack.len);
+            if let Some(mut verdict) = verdict {
+                let index = look.standing.view().index();
+                let described = verdict.described.take();
+                let agrees = described.map(|described| index_agrees(index, &described)).transpose()?;
+                let pack = (*pack, ReadPack { verdict, agrees: agrees.flatten() });
+                read.lock().expect("no holder of this lock panics").push(pack);
+            }
+        }
+        Ok(())
+    };
+    let outcome = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREAD_COUNT.min(packs.len()))
+            .map(|_| scope.spawn(|| work().inspect_err(|_| is_over.store(true, Ordering::Relaxed))))
+            .collect();
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or(Err(RepoError::Ended.into())));
+        ended.collect::<Vec<_>>().into_iter().collect::<Result<(), CheckError>>()
+    });
+    outcome?;
+    let mut read = read.into_inner().expect("no holder of this lock panics");
+    read.sort_by_key(|(pack, _)| (pack.kind, pack.id));
+    Ok(read)
+}
+
+/// Whether nothing at all is wrong with the bytes of a pack.
+fn is_good(verdict: &PackVerdict) -> bool {
+    let frames_are_good = verdict.damaged_frames.as_ref().is_some_and(Vec::is_empty);
+    verdict.payload.is_ok() && verdict.end.is_ok() && frames_are_good
+}
+
+/// Adds what was found of a pack. Returns whether it is good.
+fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, CheckError> {
+    let Candidate { kind, id, .. } = *pack;
+    let ReadPack { verdict, agrees } = read;
+    let name = names::pack(kind, &id).to_string();
+    let number = look.standing.number_of(&id)?;
+    let is_good = is_good(&verdict) && agrees != Some(false);
+    let frames = match verdict.damaged_frames {
+        Some(frames) => frames,
+        None => unreadable_frames(look, number)?,
+    };
+    let numbers: BTreeSet<u32> = frames.iter().map(|(frame, _)| *frame).collect();
+    if let Err(reason) = verdict.payload {
+        let what = match numbers.len() {
+            0 => "all that it holds can still be read".to_owned(),
+            count => format!("{count} of its frames cannot be read"),
+        };
+        let parity = if verdict.is_mendable { "; its parity can mend it" } else { "" };
+        let finding = Finding::damage(FindingCode::PackDamaged, &name, format!("{reason}; {what}{parity}"));
+        let finding = look.findings.add(if verdict.is_mendable { finding.mendable() } else { finding });
+        look.findings.replace_about(FindingCode::FrameDamaged, &name, finding);
+        if let (Some(number), false) = (number, numbers.is_empty()) {
+            look.standing.lose(number, finding, Lost::Frames(numbers));
+        }
+    } else {
+        for (frame, reason) in frames {
+            let finding =
+                Finding::damage(FindingCode::FrameDamaged, &name, format!("frame {frame}: {reason}"));
+            let finding = look.findings.add_part(finding, frame);
+            if let Some(number) = number {
+                look.standing.lose(number, finding, Lost::Frames([frame].into()));
+            }
+        }
+    }
+    if let Err(reason) = verdict.end {
+        let code = match reason {
+            DamageReason::Parity | DamageReason::NoParity => FindingCode::ParityDamaged,
+            _ => FindingCode::PackDamaged,
+        };
+        look.findings.add(Finding::damage(code, &name, reason.to_string()).mendable());
+    }
+    if let Some(finding) = directory_finding(kind, agrees, id) {
+        look.findings.add(finding);
+    }
+    Ok(is_good)
+}
+
+/// Frames of a pack that readers cannot open, who know from the index where they lie.
+fn unreadable_frames(
+    look: &Look<'_>,
+    number: Option<PackNumber>,
+) -> Result<Vec<(u32, DamageReason)>, RepoError> {
+    let Some(number) = number else { return Ok(Vec::new()) };
+    let count = look.standing.view().index().frames(number)?.len();
+    let frames: Vec<u16> = (0..=u16::MAX).take(count).collect();
+    let mut damaged = Vec::new();
+    look.reader.read_frames(number, &frames, &mut |frame, opened| {
+        if let Err(error) = opened {
+            damaged.push((u32::from(frame), DamageReason::Unreadable(last_cause(&error))));
+        }
+    })?;
+    Ok(damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packs() -> Vec<Candidate> {
+        let verified = [Some(50), None, Some(10), Some(90)];
+        let pack = |(number, seconds): (u8, Option<i64>)| Candidate {
+            kind: PackKind::Data,
+            id: PackId::new([number; 32]),
+            len: 100,
+            verified_at: seconds.map(Timestamp::from_seconds),
+        };
+        (0..).zip(verified).map(pack).collect()
+    }
+
+    fn chosen(part: DataPart) -> Vec<u8> {
+        let now = Timestamp::from_seconds(60);
+        choose(packs(), part, now).iter().map(|pack| pack.id.bytes()[0]).collect()
+    }
+
+    #[test]
+    fn what_was_not_read_for_longest_comes_first() {
+        assert_eq!(chosen(DataPart::All), [1, 2, 0, 3]);
+        assert_eq!(chosen(DataPart::Percent(50.0)), [1, 2]);
+        assert_eq!(chosen(DataPart::Percent(51.0)), [1, 2, 0]);
+        assert_eq!(chosen(DataPart::Percent(0.01)), [1]);
+        assert_eq!(chosen(DataPart::Oldest), [1]);
+    }
+
+    #[test]
+    fn an_age_chooses_what_was_not_read_since_and_what_was_read_in_the_future() {
+        assert_eq!(chosen(DataPart::Age(Duration::from_secs(30))), [1, 2, 3]);
+        assert_eq!(chosen(DataPart::Age(Duration::from_secs(10))), [1, 2, 0, 3]);
+    }
+}

@@ -1,0 +1,244 @@
+//! A thorough look at single stored objects, for those who check a repository. Nothing here changes anything.
+//!
+//! Operations see no sealed byte, so what tells good bytes from bad ones is here; what a damage means for snapshots
+//! is theirs.
+
+mod pack;
+
+pub use pack::{PackVerdict, PackVerifier, index_agrees};
+
+use crate::format::container::{Header, ObjectKind};
+use crate::format::index_object::IndexObject;
+use crate::format::lease::LeaseStatement;
+use crate::format::node::Node;
+use crate::format::parity;
+use crate::hash::payload_id;
+use crate::id::{ContentId, IndexObjectId, ListId, NodeId, SnapshotId};
+use crate::index::{CacheFolderError, Place, VerifiedPacks};
+use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::names::Named;
+use crate::repo::tree_reader::TreeReader;
+use crate::repo::{Repo, names, sealing, settings, slots};
+use crate::storage::StorageError;
+
+/// What became of the second copy of a control object.
+#[derive(Debug, Clone)]
+pub enum CopyState {
+    /// It is as good as the first.
+    Good,
+    /// There is none.
+    Missing,
+    /// It is there and cannot stand in for the first.
+    Damaged(DamageReason),
+}
+
+/// What a look at a control object and its second copy found.
+#[derive(Debug)]
+pub struct ControlVerdict {
+    /// What is wrong with the object itself; `None` if it is not there.
+    pub first: Option<Result<(), DamageReason>>,
+    /// What became of its copy.
+    pub copy: CopyState,
+}
+
+/// A reference to a node: what it must be, and its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NodeRef {
+    /// A folder, or a part of one.
+    Directory(NodeId),
+    /// A chunk list, or a part of one.
+    List(ListId),
+}
+
+impl NodeRef {
+    /// Its id, as packs know it.
+    pub fn content(&self) -> ContentId {
+        match self {
+            Self::Directory(id) => id.content(),
+            Self::List(id) => id.content(),
+        }
+    }
+}
+
+impl Repo {
+    /// Looks at settings, a slot, a keyring or a snapshot, and at its second copy. Other objects have no copy.
+    pub fn examine_control(&self, object: Named) -> Result<ControlVerdict, RepoError> {
+        let Some(name) = object.object_name() else {
+            return Ok(ControlVerdict { first: None, copy: CopyState::Missing });
+        };
+        let first = self.examine_bytes(object, &name)?;
+        let copy_name = names::copy(&name);
+        let copy = match self.examine_bytes(object, &copy_name)? {
+            None => CopyState::Missing,
+            Some(Err(reason)) => CopyState::Damaged(reason),
+            Some(Ok(())) => match &first {
+                Some(Ok(())) if self.storage().get(&name)? != self.storage().get(&copy_name)? => {
+                    CopyState::Damaged(DamageReason::Id)
+                }
+                _ => CopyState::Good,
+            },
+        };
+        Ok(ControlVerdict { first, copy })
+    }
+
+    /// What is wrong with the bytes stored under `name`, which should be those of `object`. Unreadable is wrong too.
+    fn examine_bytes(
+        &self,
+        object: Named,
+        name: &crate::storage::ObjectName,
+    ) -> Result<Option<Result<(), DamageReason>>, RepoError> {
+        match self.storage().get(name) {
+            Ok(stored) => Ok(Some(self.examine_stored(object, &stored))),
+            Err(StorageError::Missing { .. }) => Ok(None),
+            Err(error @ StorageError::Failed { .. }) => Ok(Some(Err(unreadable(&error)))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn examine_stored(&self, object: Named, stored: &[u8]) -> Result<(), DamageReason> {
+        match object {
+            Named::Config(number) => settings::open_config(&self.keys, number, stored).map(drop),
+            Named::Slot(id) => slots::open_slot(id, stored).map(drop),
+            Named::Keyring(number) => {
+                settings::read_keyring(&self.unlock_key, self.id, number, stored)?;
+                self.examine_end(stored)
+            }
+            Named::Snapshot(id) => {
+                self.open_snapshot(id, stored)?;
+                self.examine_end(stored)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the parity behind a payload is what it should be, and nothing else follows.
+    fn examine_end(&self, stored: &[u8]) -> Result<(), DamageReason> {
+        let (header, _) = Header::decode(stored)?;
+        self.examine_parity(header.payload_len, stored)
+    }
+
+    fn examine_parity(&self, payload_len: u64, stored: &[u8]) -> Result<(), DamageReason> {
+        let payload_end = usize::try_from(payload_len).map_err(|_| DamageReason::Short)?;
+        let parity = stored.get(payload_end..).ok_or(DamageReason::Short)?;
+        let is_surplus = parity.len() as u64 > parity::parity_len(payload_len);
+        match parity.is_empty() {
+            true if self.config.parity => Err(DamageReason::NoParity),
+            true => Ok(()),
+            false if parity::is_whole(payload_len, parity) => Ok(()),
+            false if is_surplus || !self.config.parity => Err(DamageReason::Surplus),
+            false => Err(DamageReason::Parity),
+        }
+    }
+
+    /// When packs were last read whole and found good, as far as this computer remembers.
+    pub fn verified_packs(&self) -> Result<VerifiedPacks, RepoError> {
+        Ok(VerifiedPacks::load(&self.cache.verified_path(self.id)?))
+    }
+
+    /// Remembers when packs were last read whole and found good.
+    pub fn remember_verified(&self, verified: &VerifiedPacks) -> Result<(), RepoError> {
+        let path = self.cache.verified_path(self.id)?;
+        Ok(verified.save(&path).map_err(|source| CacheFolderError { path, source })?)
+    }
+
+    /// Whether the text that explains the repository is there, and as it was written.
+    pub fn examine_readme(&self) -> Result<bool, RepoError> {
+        match self.storage().get(&names::readme()) {
+            Ok(text) => Ok(text == settings::README.as_bytes()),
+            Err(StorageError::Missing { .. } | StorageError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A statement of a lease; `None` if it is not there any more.
+    pub fn examine_lease(
+        &self,
+        id: SnapshotId,
+        number: Option<u32>,
+    ) -> Result<Option<Result<LeaseStatement, DamageReason>>, RepoError> {
+        let name = number.map_or_else(|| names::lease_end(&id), |number| names::lease(&id, number));
+        let stored = match self.storage().get(&name) {
+            Ok(stored) => stored,
+            Err(StorageError::Missing { .. }) => return Ok(None),
+            Err(error @ StorageError::Failed { .. }) => return Ok(Some(Err(unreadable(&error)))),
+            Err(error) => return Err(error.into()),
+        };
+        let open = || {
+            let kind = ObjectKind::Lease;
+            let plain = sealing::open_object(&self.keys, self.id, kind, Some(name.as_str()), &stored)?;
+            let statement = LeaseStatement::decode(&plain)?;
+            if statement.lease != id || number.is_some_and(|number| statement.number != number) {
+                return Err(DamageReason::Kind);
+            }
+            self.examine_end(&stored)?;
+            Ok(statement)
+        };
+        Ok(Some(open()))
+    }
+
+    /// Reads an index object and compares its bytes with its name and its parity. `None` if it is not there any
+    /// more; otherwise what it says, where that can be read or mended, and what is wrong with it.
+    #[expect(clippy::type_complexity, reason = "two answers, either of which may be missing")]
+    pub fn examine_index_object(
+        &self,
+        id: IndexObjectId,
+    ) -> Result<Option<(Option<IndexObject>, Result<(), DamageReason>)>, RepoError> {
+        let stored = match self.storage().get(&names::index_object(&id)) {
+            Ok(stored) => stored,
+            Err(StorageError::Missing { .. }) => return Ok(None),
+            Err(error @ StorageError::Failed { .. }) => return Ok(Some((None, Err(unreadable(&error))))),
+            Err(error) => return Err(error.into()),
+        };
+        let object = self.open_index_object(id, &stored);
+        let bytes_are_good = || {
+            let (header, _) = Header::decode(&stored)?;
+            let payload = sealing::payload_of(&stored).ok_or(DamageReason::Short)?;
+            if payload_id(payload) != *id.bytes() {
+                return Err(DamageReason::Id);
+            }
+            self.examine_parity(header.payload_len, &stored)
+        };
+        Ok(Some(match object {
+            Ok(object) => (Some(object), bytes_are_good()),
+            Err(reason) => (None, Err(reason)),
+        }))
+    }
+}
+
+impl TreeReader {
+    /// Reads the node at `place`, which must be what `reference` says in every way: its id, its kind, and an encoding
+    /// that is the only one of what it says.
+    pub fn examine_node(&self, reference: NodeRef, place: Place) -> Result<Node, RepoError> {
+        let chunks = self.chunk_reader();
+        let ids = &chunks.repo().keys.ids;
+        let bytes = chunks.read_place(place)?;
+        let bytes = bytes.as_ref();
+        let id_is_right = match reference {
+            NodeRef::Directory(id) => ids.node(bytes) == id,
+            NodeRef::List(id) => ids.list(bytes) == id,
+        };
+        let damaged = |source| RepoError::Damaged { name: format!("node {}", reference.content()), source };
+        if !id_is_right {
+            return Err(damaged(DamageReason::Id));
+        }
+        let node = Node::decode(bytes).map_err(|error| damaged(error.into()))?;
+        let kind_is_right = match (&node, reference) {
+            (Node::DirectoryLeaf(_) | Node::DirectoryBranch(_), NodeRef::Directory(_)) => true,
+            (Node::ListLeaf(_) | Node::ListBranch(_), NodeRef::List(_)) => true,
+            (
+                Node::DirectoryLeaf(_) | Node::DirectoryBranch(_) | Node::ListLeaf(_) | Node::ListBranch(_),
+                _,
+            ) => false,
+        };
+        if !kind_is_right {
+            return Err(damaged(DamageReason::Kind));
+        }
+        let again = node.encode().map_err(|error| damaged(error.into()))?;
+        if again == bytes { Ok(node) } else { Err(damaged(DamageReason::Encoding)) }
+    }
+}
+
+fn unreadable(error: &StorageError) -> DamageReason {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    DamageReason::Unreadable(cause.unwrap_or_else(|| error.to_string()))
+}
