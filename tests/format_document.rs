@@ -356,7 +356,7 @@ fn read_keyring(bytes: &[u8]) -> Vec<(&'static str, String)> {
 
 fn frame_of_two() -> FrameEntry {
     let chunk = |bytes: &[u8]| ChunkEntry {
-        id: ids().chunk(bytes).content(),
+        key: ids().chunk(bytes).content().prefix(),
         kind: ContentKind::Chunk,
         len: bytes.len() as u32,
     };
@@ -429,17 +429,17 @@ fn fox(end: &str) -> String {
 }
 
 fn zstd_frame() -> (Codec, Vec<u8>) {
-    let mut stored = Vec::new();
-    let codec = Compressor::new(Compression::Auto).compress(fox("").as_bytes(), &mut stored);
-    (codec, stored)
+    let mut compressor = Compressor::new(Compression::Auto);
+    let plain = fox("");
+    let (codec, stored) = compressor.compress(plain.as_bytes());
+    (codec, stored.to_vec())
 }
 
 fn zstd_prefix_frame() -> (Codec, Vec<u8>) {
-    let mut stored = Vec::new();
     let (prefix, plain) = (fox(""), fox("dog"));
     let mut compressor = Compressor::new(Compression::Auto);
-    let codec = compressor.compress_with_prefix(plain.as_bytes(), prefix.as_bytes(), &mut stored);
-    (codec, stored)
+    let (codec, stored) = compressor.compress_with_prefix(plain.as_bytes(), prefix.as_bytes());
+    (codec, stored.to_vec())
 }
 
 fn read_zstd_frame(bytes: &[u8]) -> Vec<(&'static str, String)> {
@@ -459,7 +459,7 @@ fn read_zstd_prefix_frame(bytes: &[u8]) -> Vec<(&'static str, String)> {
 }
 
 fn index_object() -> IndexObject {
-    let chunk = ChunkEntry { id: ContentId::new([0x31; 32]), kind: ContentKind::Node, len: 300 };
+    let chunk = ChunkEntry { key: [0x31; 16], kind: ContentKind::Node, len: 300 };
     let frame = FrameEntry {
         codec: Codec::ZstdPrefix,
         depth: 1,

@@ -265,11 +265,11 @@ class Repository:
             frame = dict(frame, pack=pack, name=name, number=number, offset=offset)
             offset += frame["stored_len"] + TAG_LEN
             start = 0
-            for content_id, _kind, length in frame["chunks"]:
+            for key, _kind, length in frame["chunks"]:
                 place = (frame, start, length)
-                known = self.places.get(content_id)
+                known = self.places.get(key)
                 if known is None or frame["depth"] < known[0]["depth"]:
-                    self.places[content_id] = place
+                    self.places[key] = place
                 start += length
 
     def read_directory(self, name):
@@ -309,7 +309,7 @@ class Repository:
             return self.frames[key]
         plain_len = sum(length for _, _, length in frame["chunks"])
         refuse_unless(frame["stored_len"] <= plain_len <= FRAME_MAX, "a frame is too long")
-        listed = b"".join(bytes([kind]) + i + struct.pack("<I", length) for i, kind, length in frame["chunks"])
+        listed = b"".join(bytes([kind]) + k + struct.pack("<I", length) for k, kind, length in frame["chunks"])
         additional = bytes([frame["codec"], frame["depth"]]) + struct.pack("<I", plain_len)
         additional += blake3(listed).digest(16) + b"".join(frame["bases"])
         with open(self.folder / frame["name"], "rb") as file:
@@ -323,13 +323,13 @@ class Repository:
     def prefix(self, frame):
         prefix = b""
         for base in frame["bases"]:
-            refuse_unless(self.places[base][0]["depth"] < frame["depth"], "a base lies too deep")
+            refuse_unless(self.places[base[:16]][0]["depth"] < frame["depth"], "a base lies too deep")
             prefix += self.content(0, base)
         return prefix
 
     def content(self, kind, content_id):
-        refuse_unless(content_id in self.places, f"{content_id.hex()} is in no pack")
-        frame, start, length = self.places[content_id]
+        refuse_unless(content_id[:16] in self.places, f"{content_id.hex()} is in no pack")
+        frame, start, length = self.places[content_id[:16]]
         part = self.open_frame(frame)[start : start + length]
         refuse_unless(keyed(self.id_keys[kind], part) == content_id, f"{content_id.hex()} has other bytes")
         return part
@@ -424,7 +424,7 @@ def read_frame_entry(wire):
     codec, depth, stored_len = wire.varint(), wire.u8(), wire.varint()
     refuse_unless(codec <= 2, "a codec is unknown")
     bases = wire.list(lambda: wire.take(32))
-    chunks = wire.list(lambda: (wire.take(32), wire.varint(), wire.varint()))
+    chunks = wire.list(lambda: (wire.take(16), wire.varint(), wire.varint()))
     refuse_unless(depth <= 8 and (codec == 2) == bool(bases) == (depth > 0), "codec, depth and bases do not fit")
     return dict(codec=codec, depth=depth, stored_len=stored_len, bases=bases, chunks=chunks)
 
