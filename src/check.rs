@@ -38,7 +38,7 @@ pub use findings::{Finding, FindingCode, Severity};
 use crate::event::Observer;
 use crate::format::snapshot::Snapshot;
 use crate::index::IndexError;
-use crate::repo::{ChunkReader, Presence, Repo, RepoError, View};
+use crate::repo::{ChunkReader, Repo, RepoError};
 use findings::Findings;
 use standing::Standing;
 
@@ -173,7 +173,7 @@ fn look<'a>(
     observer.phase("checking snapshots");
     let snapshots = snapshots::check(repo, &mut findings)?;
     observer.phase("checking the index");
-    let view = Arc::new(View::new(repo.sync_index()?, Presence::Described, Arc::default()));
+    let view = Arc::new(repo.reader_view()?);
     let listed = packs::list(repo, &mut findings)?;
     control::check(repo, &listed, &mut findings, observer)?;
     let reader = Arc::new(ChunkReader::new(Arc::clone(repo), Arc::clone(&view)));

@@ -50,7 +50,11 @@ fn judge(repo: &Repo, object: Named, verdict: &ControlVerdict, findings: &mut Fi
         }
         None if copy_is_good => {
             let message = "it is gone, and its second copy is there";
-            findings.add(Finding::damage(FindingCode::OriginalMissing, &name, message).mendable());
+            let finding = Finding::damage(FindingCode::OriginalMissing, &name, message).mendable();
+            findings.add(match object {
+                Named::Snapshot(id) => finding.of_snapshot(id),
+                _ => finding,
+            });
         }
         None => {}
     }

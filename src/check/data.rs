@@ -158,8 +158,9 @@ fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, 
     let number = look.standing.number_of(&id)?;
     let is_good = is_good(&verdict) && agrees != Some(false);
     let frames = match verdict.damaged_frames {
-        Some(frames) => frames,
-        None => unreadable_frames(look, number)?,
+        // Readers go by the index: of a pack that says something else than it, they know better what is lost.
+        Some(frames) if agrees != Some(false) => frames,
+        Some(_) | None => unreadable_frames(look, number)?,
     };
     let numbers: BTreeSet<u32> = frames.iter().map(|(frame, _)| *frame).collect();
     if let Err(reason) = verdict.payload {
@@ -169,7 +170,7 @@ fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, 
         };
         let parity = if verdict.is_mendable { "; its parity can mend it" } else { "" };
         let finding = Finding::damage(FindingCode::PackDamaged, &name, format!("{reason}; {what}{parity}"));
-        let finding = look.findings.add(if verdict.is_mendable { finding.mendable() } else { finding });
+        let finding = look.findings.put(if verdict.is_mendable { finding.mendable() } else { finding });
         look.findings.replace_about(FindingCode::FrameDamaged, &name, finding);
         if let (Some(number), false) = (number, numbers.is_empty()) {
             look.standing.lose(number, finding, Lost::Frames(numbers));

@@ -175,6 +175,19 @@ impl Findings {
         self.add_part(finding, 0)
     }
 
+    /// Adds a finding, in the place of one of the same kind about the same object.
+    pub fn put(&mut self, finding: Finding) -> FindingNumber {
+        let number = self.add(finding.clone());
+        if let Some(found) = self.list.get_mut(number.0)
+            && found.key.0 == finding.code
+            && found.key.1 == finding.object
+        {
+            found.finding = finding;
+            found.is_dropped = false;
+        }
+        number
+    }
+
     /// As [`Self::add`], for one part of an object: the findings of other parts are others.
     pub fn add_part(&mut self, finding: Finding, part: u32) -> FindingNumber {
         let key = (finding.code, finding.object.clone(), part);

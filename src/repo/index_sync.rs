@@ -16,7 +16,7 @@ use crate::index::{
 };
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::names::Named;
-use crate::repo::view::{PackSet, Presence, View};
+use crate::repo::view::{PackProbe, PackSet, Presence, View};
 use crate::repo::{Repo, names, sealing};
 use crate::storage::{Listed, StorageError};
 
@@ -202,7 +202,8 @@ impl Repo {
 
     /// What a reader may try: everything that the index describes.
     pub fn reader_view(&self) -> Result<View, RepoError> {
-        Ok(View::new(self.sync_index()?, Presence::Described, Arc::default()))
+        let presence = Presence::Described(PackProbe::new(Arc::clone(self.storage())));
+        Ok(View::new(self.sync_index()?, presence, Arc::default()))
     }
 
     /// Reads header, tail and directory of a pack with as few ranged reads as possible.

@@ -1,11 +1,14 @@
 //! What a run may rely on: the packs that the index describes *and* a listing has shown.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::id::{ContentId, PackId};
 use crate::index::{FrameRow, IndexError, IndexView, PackNumber, PackRow, Place};
 use crate::repo::error::RepoError;
+use crate::repo::names;
+use crate::storage::Storage;
 
 /// A set of pack numbers that grows from several threads.
 #[derive(Debug, Default)]
@@ -47,12 +50,37 @@ impl PackSet {
 }
 
 /// Which packs count.
-#[derive(Debug)]
 pub enum Presence {
-    /// All that the index describes: for readers, who notice a missing pack when they read it.
-    Described,
+    /// All that the index describes: for readers, who notice a missing pack when they read it. Only where there is a
+    /// choice between packs is it found out which of them are there.
+    Described(PackProbe),
     /// Those that a listing has shown with the right length and no open plan dooms: for writers.
     Listed(PackSet),
+}
+
+/// Asks the storage, once each, whether packs are there.
+pub struct PackProbe {
+    storage: Arc<dyn Storage>,
+    known: Mutex<HashMap<PackNumber, bool>>,
+}
+
+impl PackProbe {
+    /// Asks this storage.
+    pub fn new(storage: Arc<dyn Storage>) -> Self {
+        Self { storage, known: Mutex::default() }
+    }
+
+    fn is_there(&self, number: PackNumber, index: &IndexView) -> Result<bool, RepoError> {
+        if let Some(known) = self.known.lock().expect("no holder of this lock panics").get(&number) {
+            return Ok(*known);
+        }
+        let Some(row) = index.pack(number)? else { return Ok(false) };
+        // A pack that cannot be asked for is no better than one that is not there.
+        let len = self.storage.len(&names::pack(row.kind, &row.id));
+        let is_there = len.is_ok_and(|len| len >= row.payload_len);
+        self.known.lock().expect("no holder of this lock panics").insert(number, is_there);
+        Ok(is_there)
+    }
 }
 
 /// What a run may rely on. Shared by all its threads.
@@ -71,7 +99,7 @@ impl View {
     /// The view with `own` packs, which this run has stored, added to what is present; `index` knows them.
     pub fn extended(&self, index: IndexView, own: impl Iterator<Item = PackId>) -> Result<Self, RepoError> {
         let presence = match &self.presence {
-            Presence::Described => Presence::Described,
+            Presence::Described(probe) => Presence::Described(PackProbe::new(Arc::clone(&probe.storage))),
             Presence::Listed(before) => {
                 let mut numbers = Vec::new();
                 for id in own {
@@ -91,17 +119,29 @@ impl View {
         &self.index
     }
 
-    fn is_present(&self, pack: PackNumber) -> bool {
-        match &self.presence {
-            Presence::Described => true,
-            Presence::Listed(packs) => packs.contains(pack),
-        }
-    }
-
     /// The present copy of least depth, for reading.
     pub fn find(&self, key: &[u8; 16]) -> Result<Option<Place>, RepoError> {
         let places = self.index.lookup(key)?;
-        let mut present = places.iter().filter(|place| self.is_present(place.pack));
+        let Some(first) = places.first() else { return Ok(None) };
+        match &self.presence {
+            Presence::Described(_) if places.len() == 1 => Ok(Some(first)),
+            Presence::Described(probe) => {
+                let mut present = Vec::new();
+                for place in places.iter() {
+                    if probe.is_there(place.pack, &self.index)? {
+                        present.push(place);
+                    }
+                }
+                // If none is there, whoever reads the first will say so.
+                Ok(self.least_deep(present.into_iter())?.or(Some(first)))
+            }
+            Presence::Listed(packs) => {
+                self.least_deep(places.iter().filter(|place| packs.contains(place.pack)))
+            }
+        }
+    }
+
+    fn least_deep(&self, mut present: impl Iterator<Item = Place>) -> Result<Option<Place>, RepoError> {
         let Some(first) = present.next() else { return Ok(None) };
         let mut best = (None, first);
         for place in present {
