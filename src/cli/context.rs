@@ -78,10 +78,10 @@ impl Context {
         SecretSource::choose(self.globals.secrets(), Variables::Repository, &process_environment)
     }
 
-    /// Begins to show a running operation; see [`Watch`].
-    pub fn watch(&self) -> Result<Watch, Failure> {
+    /// Begins to show a running operation that counts files, or something else; see [`Watch`].
+    pub fn watch(&self, counted: &'static str) -> Result<Watch, Failure> {
         let face = Face::choose(self.globals.progress(&process_environment)?, self.globals.quiet);
-        Ok(Watch::start(face, !self.globals.quiet, self.interruption.clone()))
+        Ok(Watch::start(face, counted, !self.globals.quiet, self.interruption.clone()))
     }
 
     /// Tells whether somebody asked to stop.

@@ -73,6 +73,7 @@ pub struct Watch {
 
 struct Shared {
     face: Face,
+    counted: &'static str,
     shows_notes: bool,
     progress: Progress,
     interruption: Interruption,
@@ -90,8 +91,8 @@ struct Drawing {
 }
 
 impl Watch {
-    /// Begins to watch. Notes are shown where `shows_notes`; problems always are.
-    pub fn start(face: Face, shows_notes: bool, interruption: Interruption) -> Self {
+    /// Begins to watch an operation that counts bytes and what `counted` says, such as files. Notes are shown where `shows_notes`; problems always are.
+    pub fn start(face: Face, counted: &'static str, shows_notes: bool, interruption: Interruption) -> Self {
         let bar = (face == Face::Bar).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
             bar.set_style(style("{spinner} {wide_msg}"));
@@ -100,6 +101,7 @@ impl Watch {
         let drawing = Drawing { phase: "starting", bar, rate: Rate::default(), is_finished: false };
         let shared = Arc::new(Shared {
             face,
+            counted,
             shows_notes,
             progress: Progress::default(),
             interruption,
@@ -149,6 +151,7 @@ impl Shared {
     fn read(&self) -> Reading {
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Reading {
+            counted: self.counted,
             files_done: load(&self.progress.files_done),
             files_total: load(&self.progress.files_total),
             bytes_done: load(&self.progress.bytes_done),
@@ -270,7 +273,7 @@ mod tests {
     #[test]
     fn a_watch_counts_and_ends_on_every_face() {
         for face in [Face::Bar, Face::Lines, Face::Json, Face::Quiet] {
-            let watch = Watch::start(face, false, Interruption::default());
+            let watch = Watch::start(face, "files", false, Interruption::default());
             Progress::add(&watch.progress().files_done, 3);
             assert_eq!(watch.shared.read().files_done, 3);
             let shared = Arc::clone(&watch.shared);

@@ -174,7 +174,7 @@ fn store(
     repo: &Arc<Repo>,
     options: &BackupOptions,
 ) -> Result<BackupReport, Failure> {
-    let watch = context.watch()?;
+    let watch = context.watch("files")?;
     let stored = if args.stdin {
         let mut source = StandardInput::new(&args.stdin_filename, context.interruption().clone())?;
         backup::run_stream(repo, options, &mut source, &watch)

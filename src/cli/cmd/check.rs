@@ -88,7 +88,7 @@ impl DataPart {
 pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit, Failure> {
     let options = CheckOptions { directories: args.directories, data: args.data.map(DataPart::choice) };
     let repo = context.open_repository()?;
-    let watch = context.watch()?;
+    let watch = context.watch("nodes")?;
     let checked = check::run(&repo, &options, &watch);
     // The bar is gone before anything else is said.
     drop(watch);

@@ -140,7 +140,7 @@ fn restore(
     context.note(&format!("restoring {size} of {}, made {started_at} on {host}, to {target}", id.short()));
     let (users, groups) = owner_names(&snapshot);
     let owners = OwnerMap::of_this_computer(&users, &groups);
-    let watch = context.watch()?;
+    let watch = context.watch("files")?;
     let around = RestoreContext { origin: &reader, owners: &owners, observer: &watch };
     let report = restore::run(&around, &request, &args.target, &args.options());
     // The bar is gone before anything else is said.

@@ -13,6 +13,8 @@ const RATE_WATCHED_MIN: Duration = Duration::from_secs(2);
 /// The counters at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reading {
+    /// What is counted beside bytes: `files`.
+    pub counted: &'static str,
     /// Files done.
     pub files_done: u64,
     /// Files found so far, or in all.
@@ -61,9 +63,9 @@ impl Reading {
     pub fn words(&self, phase: &str, rate: &Rate, width: usize) -> String {
         let files = match self.files_total {
             total if self.total_is_known && total > 0 => {
-                format!("{} of {} files", count_text(self.files_done), count_text(total))
+                format!("{} of {} {}", count_text(self.files_done), count_text(total), self.counted)
             }
-            _ if self.files_done > 0 => format!("{} files", count_text(self.files_done)),
+            _ if self.files_done > 0 => format!("{} {}", count_text(self.files_done), self.counted),
             _ => String::new(),
         };
         let bytes = match self.bytes_total {
@@ -75,7 +77,7 @@ impl Reading {
         };
         let rate = rate.bytes_per_second().filter(|rate| *rate >= 1.0);
         let left = rate.and_then(|rate| self.left(rate));
-        let left = left.map_or_else(String::new, |left| format!("about {} left", duration_text(left)));
+        let left = left.map_or_else(String::new, |left| format!("about {} left", whole_seconds(left)));
         let rate = rate.map_or_else(String::new, |rate| format!("{}/s", ByteCount(rate as u64)));
         let line = |parts: &[&str]| {
             let parts: Vec<_> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
@@ -95,6 +97,14 @@ impl Reading {
     }
 }
 
+/// A guess needs no fractions: `7 s`, `1:05`.
+fn whole_seconds(left: Duration) -> String {
+    match left.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        _ => duration_text(left),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +117,7 @@ mod tests {
 
     fn halfway() -> Reading {
         Reading {
+            counted: "files",
             files_done: 1234,
             files_total: 5678,
             bytes_done: 1 << 30,
@@ -119,7 +130,7 @@ mod tests {
     #[test]
     fn remaining_time_is_said_only_when_the_total_is_known() {
         let rate = rate(&[(0, 0), (10, 1024)]);
-        let known = "reading files: 1,234 of 5,678 files, 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10.0 s left";
+        let known = "reading files: 1,234 of 5,678 files, 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10 s left";
         assert_eq!(halfway().words("reading files", &rate, usize::MAX), known);
         let growing = Reading { total_is_known: false, ..halfway() };
         let words = growing.words("reading files", &rate, usize::MAX);
@@ -130,8 +141,8 @@ mod tests {
     fn a_narrow_terminal_sees_what_matters_most() {
         let rate = rate(&[(0, 0), (10, 1024)]);
         let shown = |width| halfway().words("restoring", &rate, width);
-        assert_eq!(shown(70), "restoring: 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10.0 s left");
-        assert_eq!(shown(50), "restoring: 1.0 GiB of 2.0 GiB, about 10.0 s left");
+        assert_eq!(shown(70), "restoring: 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10 s left");
+        assert_eq!(shown(50), "restoring: 1.0 GiB of 2.0 GiB, about 10 s left");
     }
 
     #[test]
