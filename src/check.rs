@@ -38,7 +38,7 @@ pub use findings::{Finding, FindingCode, Severity};
 use crate::event::Observer;
 use crate::format::snapshot::Snapshot;
 use crate::index::IndexError;
-use crate::repo::{ChunkReader, Repo, RepoError, View};
+use crate::repo::{ChunkReader, Repo, RepoError};
 use findings::Findings;
 use standing::Standing;
 

@@ -1,5 +1,7 @@
 //! Backups of real folders into a repository in memory, read back through the tree.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -18,9 +18,9 @@ fn a_snapshot_is_made_listed_and_restored() {
     let restored = vault.json(["restore", &inside, "--target", "back", "--verify"], 0);
     assert_eq!((&restored["files_restored"], &restored["symlinks"]), (&4.into(), &1.into()));
     assert_eq!(restored["snapshot_id"], snapshot["id"]);
-    let diff = std::process::Command::new("diff").args(["-r", "--no-dereference"]).arg(&files);
-    let mut diff = diff;
-    let same = diff.arg(vault.home.path("back")).output().unwrap();
+    let mut diff = std::process::Command::new("diff");
+    let same =
+        diff.args(["-r", "--no-dereference"]).arg(&files).arg(vault.home.path("back")).output().unwrap();
     assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
     vault.run(["restore", "latest", "--target", "whole"]).expect(0);
     let whole = vault.home.path("whole").join(files.strip_prefix("/").unwrap()).join("a.txt");
