@@ -2,9 +2,18 @@
 
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::vault::Vault;
+
+/// Insists that two folders hold the same files and links with the same bytes.
+#[track_caller]
+fn assert_same(one: &Path, other: &Path) {
+    let mut diff = Command::new("diff");
+    let output = diff.args(["-r", "--no-dereference"]).arg(one).arg(other).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
 
 #[test]
 fn a_snapshot_is_made_listed_and_restored() {
@@ -18,10 +27,7 @@ fn a_snapshot_is_made_listed_and_restored() {
     let restored = vault.json(["restore", &inside, "--target", "back", "--verify"], 0);
     assert_eq!((&restored["files_restored"], &restored["symlinks"]), (&4.into(), &1.into()));
     assert_eq!(restored["snapshot_id"], snapshot["id"]);
-    let mut diff = std::process::Command::new("diff");
-    let same =
-        diff.args(["-r", "--no-dereference"]).arg(&files).arg(vault.home.path("back")).output().unwrap();
-    assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
+    assert_same(&files, &vault.home.path("back"));
     vault.run(["restore", "latest", "--target", "whole"]).expect(0);
     let whole = vault.home.path("whole").join(files.strip_prefix("/").unwrap()).join("a.txt");
     assert_eq!(std::fs::read_to_string(whole).unwrap(), "first\n");
@@ -147,17 +153,13 @@ fn dump_writes_a_folder_as_an_archive() {
     let folder = vault.files();
     let output = vault.home.command(["dump", "latest", folder.to_str().unwrap()]).output().unwrap();
     std::fs::create_dir(vault.home.path("unpacked")).unwrap();
-    let mut tar = std::process::Command::new("tar");
-    let tar = tar.args(["-x", "-C"]).arg(vault.home.path("unpacked")).stdin(Stdio::piped());
+    let mut tar = Command::new("tar");
+    tar.args(["-x", "-C"]).arg(vault.home.path("unpacked")).stdin(Stdio::piped());
     let mut tar = tar.spawn().unwrap();
     tar.stdin.take().unwrap().write_all(&output.stdout).unwrap();
     assert!(tar.wait().unwrap().success());
-    let mut diff = std::process::Command::new("diff");
-    let diff = diff.args(["-r", "--no-dereference"]).arg(&folder).arg(vault.home.path("unpacked"));
-    let same = diff.output().unwrap();
-    assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
-    let zip = vault.home.command(["dump", "latest", folder.to_str().unwrap(), "--archive", "zip"]);
-    let mut zip = zip;
+    assert_same(&folder, &vault.home.path("unpacked"));
+    let mut zip = vault.home.command(["dump", "latest", folder.to_str().unwrap(), "--archive", "zip"]);
     assert!(zip.output().unwrap().stdout.starts_with(b"PK"));
     let file = folder.join("a.txt");
     vault.run(["dump", "latest", file.to_str().unwrap(), "--archive", "tar"]).expect(2);
@@ -216,8 +218,8 @@ fn damage_is_found_named_and_exit_4() {
     let pack = vault.names(&format!("data/{folder}")).pop().unwrap();
     let path = vault.home.path(&format!("repo/data/{folder}/{pack}"));
     let mut bytes = std::fs::read(&path).unwrap();
-    let end = bytes.len().min(4096);
-    bytes[200..end].fill(0x5a);
+    // More than parity can mend.
+    bytes[200..].fill(0x5a);
     std::fs::write(&path, bytes).unwrap();
     let report = vault.json(["check", "--data"], 4);
     assert!(report["findings"][0]["object"].as_str().unwrap().contains(&pack), "{report}");
