@@ -218,8 +218,8 @@ fn damage_is_found_named_and_exit_4() {
     let pack = vault.names(&format!("data/{folder}")).pop().unwrap();
     let path = vault.home.path(&format!("repo/data/{folder}/{pack}"));
     let mut bytes = std::fs::read(&path).unwrap();
-    // More than parity can mend.
-    bytes[200..].fill(0x5a);
+    // All behind the header: more than parity can mend.
+    bytes[112..].fill(0x5a);
     std::fs::write(&path, bytes).unwrap();
     let report = vault.json(["check", "--data"], 4);
     assert!(report["findings"][0]["object"].as_str().unwrap().contains(&pack), "{report}");
