@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use kluis::format::container::HEADER_LEN;
+
 use crate::vault::Vault;
 
 /// Insists that two folders hold the same files and links with the same bytes.
@@ -218,8 +220,8 @@ fn damage_is_found_named_and_exit_4() {
     let pack = vault.names(&format!("data/{folder}")).pop().unwrap();
     let path = vault.home.path(&format!("repo/data/{folder}/{pack}"));
     let mut bytes = std::fs::read(&path).unwrap();
-    // All behind the header: more than parity can mend.
-    bytes[112..].fill(0x5a);
+    // All behind the header, which is more than parity can mend.
+    bytes[HEADER_LEN..].fill(0x5a);
     std::fs::write(&path, bytes).unwrap();
     let report = vault.json(["check", "--data"], 4);
     assert!(report["findings"][0]["object"].as_str().unwrap().contains(&pack), "{report}");
