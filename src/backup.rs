@@ -257,9 +257,9 @@ fn attempt(
     observer.phase("finishing");
     let written = writer.finish()?;
     let mut report = report(&outcome, written, parent.as_ref());
-    let is_same = parent.as_ref().is_some_and(|parent| parent.root == outcome.root);
+    let is_skipped = options.skip_if_unchanged && is_unchanged(repo, parent.as_ref(), &outcome)?;
     if let Some(lease) = lease {
-        if !(options.skip_if_unchanged && is_same) {
+        if !is_skipped {
             let snapshot = snapshot(repo, options, &lease, started_at, &snapshots, outcome, written);
             repo.commit_snapshot(&snapshot)?;
             report.snapshot_id = Some(snapshot.id.to_string());
@@ -273,6 +273,24 @@ fn attempt(
     }
     report.duration_seconds = begun.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Whether all that was asked for is as the parent has it. The folders above do not count: anybody may add a file
+/// beside what is backed up.
+fn is_unchanged(repo: &Arc<Repo>, parent: Option<&Snapshot>, outcome: &Outcome) -> Result<bool, BackupError> {
+    let Some(parent) = parent.filter(|parent| parent.paths == outcome.paths) else { return Ok(false) };
+    if parent.root == outcome.root {
+        return Ok(true);
+    }
+    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
+    for path in &parent.paths {
+        let parts = path.as_slice().split(|byte| *byte == b'/').filter(|part| !part.is_empty());
+        let parts: Vec<_> = parts.collect();
+        if parts.is_empty() || reader.resolve(parent.root, &parts)? != reader.resolve(outcome.root, &parts)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Ends a run that failed. Stopped on purpose, it describes what it stored, so that the next one continues.

@@ -1,6 +1,8 @@
 //! Every kind of damage to every kind of object: it is found and named, nothing panics, and whatever can still be read
 //! is right.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failed step is reported")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};

@@ -1,5 +1,7 @@
 //! What was backed up comes back: a tree of strange files, through a real repository.
 
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failed step is reported")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

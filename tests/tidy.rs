@@ -35,6 +35,8 @@ const FLOORS: &[(&str, u8)] = &[
 const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("chunker", "crypto", "its table is derived from the master key"),
     ("event", "units", "problems carry paths in the form that units gives them for JSON"),
+    ("format", "chunker", "the settings hold sizes that the chunker checks"),
+    ("format", "compress", "a frame names its codec"),
     ("hash", "crypto", "the keys of ids are derived from the master key, and wiped with it"),
 ];
 
@@ -142,7 +144,8 @@ impl SourceFile {
     fn new(path: &str, text: &str) -> Self {
         let code = code_of(text);
         // By convention these hang on a `#[cfg(test)] mod` of the file above.
-        let is_test_file = ["/tests.rs", "/fixture.rs"].iter().any(|end| path.ends_with(end));
+        let is_test_file =
+            path.contains("/tests/") || ["/tests.rs", "/fixture.rs"].iter().any(|end| path.ends_with(end));
         let program = if is_test_file { blank(&code) } else { without_tests(&code) };
         Self { path: path.to_owned(), text: text.to_owned(), code, program }
     }

@@ -68,7 +68,7 @@ pub fn open(sources: &[PathBuf]) -> Result<Sources, SourceError> {
             }
         }
     }
-    let mut kept: Vec<(Vec<u8>, (Arc<Root>, Found))> = Vec::new();
+    let mut kept: Vec<(Vec<u8>, _)> = Vec::new();
     for (path, root) in roots {
         let is_below = |above: &[u8]| {
             above == b"/" || path.strip_prefix(above).is_some_and(|rest| rest.first() == Some(&b'/'))

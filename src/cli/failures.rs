@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use crate::backup::BackupError;
+use crate::check::CheckError;
 use crate::cli::exit::{Exit, Failure};
 use crate::crypto::KdfError;
 use crate::index::{CacheFolderError, IndexError, WitnessError};
@@ -142,6 +143,15 @@ impl From<BackupError> for Failure {
                 }
             }
             BackupError::Stream { .. } | BackupError::Command { .. } => Failure::of(Exit::Failed, &error),
+        }
+    }
+}
+
+impl From<CheckError> for Failure {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Repo(error) => error.into(),
+            CheckError::Interrupted => Failure::of(Exit::Interrupted, &error),
         }
     }
 }

@@ -24,6 +24,8 @@ mod words;
 const BAR_PERIOD: Duration = Duration::from_millis(100);
 const JSON_PERIOD: Duration = Duration::from_secs(1);
 const LINE_PERIOD: Duration = Duration::from_secs(10);
+/// Columns of a bar with its brackets and the blank behind it.
+const BAR_WIDTH: usize = 19;
 
 /// How progress is shown, after `auto` was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +161,7 @@ impl Shared {
     fn draw(&self, drawing: &mut Drawing) {
         let reading = self.read();
         drawing.rate.note(self.started_at.elapsed(), reading.bytes_done);
-        let words = || reading.words(drawing.phase, &drawing.rate);
+        let words = |width| reading.words(drawing.phase, &drawing.rate, width);
         match self.face {
             Face::Bar => {
                 let Some(bar) = &drawing.bar else { return };
@@ -167,17 +169,18 @@ impl Shared {
                 match total {
                     Some(total) if bar.length().is_none() => {
                         bar.set_length(total);
-                        bar.set_style(style("[{bar:20}] {wide_msg}"));
+                        bar.set_style(style("[{bar:16}] {wide_msg}"));
                     }
                     Some(total) => bar.set_length(total),
                     None => {}
                 }
                 bar.set_position(reading.bytes_done);
                 let asked = if self.interruption.is_asked() { "stopping: " } else { "" };
-                bar.set_message(format!("{asked}{}", words()));
+                let room = terminal_width().saturating_sub(BAR_WIDTH + asked.len());
+                bar.set_message(format!("{asked}{}", words(room)));
                 bar.tick();
             }
-            Face::Lines => write_line(&format!("repo: {}", words())),
+            Face::Lines => write_line(&format!("repo: {}", words(usize::MAX))),
             Face::Json => write_line(&self.json_progress(drawing.phase, &reading).to_string()),
             Face::Quiet => {}
         }
@@ -243,6 +246,12 @@ impl Observer for Watch {
     }
 }
 
+/// Columns of the terminal on standard error; 80 where it does not tell.
+fn terminal_width() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).unwrap_or(80)
+}
+
 /// One write for the whole line, so that lines of other processes do not cut into it.
 fn write_line(line: &str) {
     // Progress that nobody can see is not worth failing for.
@@ -272,7 +281,7 @@ mod tests {
 
     #[test]
     fn every_template_parses() {
-        let _ = [style("{spinner} {wide_msg}"), style("[{bar:20}] {wide_msg}")];
+        let _ = [style("{spinner} {wide_msg}"), style("[{bar:16}] {wide_msg}")];
     }
 
     #[test]

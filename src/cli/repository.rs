@@ -18,13 +18,20 @@ const INIT_NAMES: [&str; 6] = ["README", "slot", "keyring", "copy", "config", "t
 impl Context {
     /// Opens and unlocks the repository. Whether there is one is found out before anybody is asked for a passphrase.
     pub fn open_repository(&self) -> Result<Arc<Repo>, Failure> {
+        self.open_repository_and_secret().map(|(repo, _)| repo)
+    }
+
+    /// As [`Self::open_repository`], with the secret that opened it.
+    pub fn open_repository_and_secret(&self) -> Result<(Arc<Repo>, UnlockSecret), Failure> {
         let place = self.place()?;
         // Whatever lies in a folder that is no repository stays there.
         if !Repo::exists(&*open_storage(&place, Leftovers::Keep)?)? {
             return Err(no_repository(&place));
         }
         let secret = self.unlock_secret(self.credential(&place)?)?;
-        Ok(Arc::new(Repo::open(self.surroundings(open_storage(&place, Leftovers::Remove)?)?, &secret)?))
+        let storage = open_storage(&place, Leftovers::Remove)?;
+        let repo = Repo::open(self.surroundings(storage)?, &secret)?;
+        Ok((Arc::new(repo), secret))
     }
 
     /// Whether there is a repository at the place.
@@ -44,7 +51,7 @@ impl Context {
         match work(&repo) {
             Err(failure) if failure.is_index_damage() => {
                 self.note("the local index is damaged; it is made again");
-                repo.discard_index()?;
+                repo.rebuild_index()?;
                 work(&repo)
             }
             outcome => outcome,

@@ -10,6 +10,7 @@ use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Entry};
 use crate::id::NodeId;
 use crate::repo::{Repo, RepoError, SnapshotFilter, SnapshotList, TreeReader};
+use crate::wire::Bytes;
 
 impl Narrow {
     /// Whether the snapshot is one of those that are meant.
@@ -97,12 +98,16 @@ fn absolute(path: &Path) -> Vec<u8> {
     in_snapshot(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// Joins a folder of a snapshot and a name in it.
-pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = folder.strip_suffix(b"/").unwrap_or(folder).to_vec();
-    path.push(b'/');
-    path.extend_from_slice(name);
-    path
+/// Numbers of users or groups, each with its name.
+pub type OwnerNames = Vec<(u32, Bytes)>;
+
+/// The users and the groups that a snapshot names.
+pub fn owner_names(snapshot: &Snapshot) -> (OwnerNames, OwnerNames) {
+    let named = |is_group| {
+        let owners = snapshot.owners.iter().filter(move |owner| owner.is_group == is_group);
+        owners.map(|owner| (owner.number, Bytes::from(owner.name.as_bytes()))).collect()
+    };
+    (named(false), named(true))
 }
 
 /// Bytes as a path.
@@ -122,7 +127,5 @@ mod tests {
         for path in ["", "/", ".", "../.."] {
             assert_eq!(shown(path), "/", "{path:?}");
         }
-        assert_eq!(join(b"/", b"a"), b"/a");
-        assert_eq!(join(b"/a", b"b"), b"/a/b");
     }
 }

@@ -33,6 +33,9 @@ struct OpenPack {
     key: SealingKey,
 }
 
+/// Is handed the number of a frame and its plain bytes, or what is wrong with it.
+pub type FrameVisitor<'a> = &'a mut dyn FnMut(u16, Result<&[u8], RepoError>);
+
 /// Reads what packs hold. Its methods may be called from several threads.
 pub struct ChunkReader {
     repo: Arc<Repo>,
@@ -134,7 +137,7 @@ impl ChunkReader {
         &self,
         pack: PackNumber,
         frames: &[u16],
-        visit: &mut dyn FnMut(u16, Result<&[u8], RepoError>),
+        visit: FrameVisitor<'_>,
     ) -> Result<(), RepoError> {
         let rows = frames.iter().map(|frame| Ok((*frame, self.frame(pack, *frame)?)));
         let rows = rows.collect::<Result<Vec<_>, RepoError>>()?;
@@ -156,7 +159,7 @@ impl ChunkReader {
         pack: &OpenPack,
         run: &[(u16, FrameRow)],
         scratch: &mut Scratch,
-        visit: &mut dyn FnMut(u16, Result<&[u8], RepoError>),
+        visit: FrameVisitor<'_>,
     ) {
         let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else { return };
         let start = u64::from(first.offset);

@@ -179,10 +179,12 @@ pub enum DamageReason {
 impl RepoError {
     /// Whether stored bytes are at fault, so that another copy or a repair may help.
     pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Damaged { .. } | Self::DamagedFrame { .. } | Self::MissingContent { .. } => true,
-            Self::Storage(StorageError::Missing { .. } | StorageError::Short { .. }) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Damaged { .. }
+                | Self::DamagedFrame { .. }
+                | Self::MissingContent { .. }
+                | Self::Storage(StorageError::Missing { .. } | StorageError::Short { .. })
+        )
     }
 }

@@ -45,7 +45,7 @@ impl Repo {
     }
 
     /// Closes the local index and deletes it; the next one who asks builds it again. Nobody may hold a view of it.
-    pub fn discard_index(&self) -> Result<(), RepoError> {
+    fn discard_index(&self) -> Result<(), RepoError> {
         drop(self.index.lock().expect("no holder of this lock panics").take());
         Ok(self.cache.delete_index(self.id)?)
     }

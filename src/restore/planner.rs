@@ -6,7 +6,6 @@ mod entries;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crossbeam_channel::Sender;
 
@@ -16,6 +15,7 @@ use super::shared::{Shared, chain};
 use super::walk::{Step, Walk};
 use super::window::{End, FirstName, Sealed, Task, Window};
 use super::{RestoreError, RestoreRequest};
+use crate::event::Progress;
 use crate::format::tree::{Entry, EntryKind};
 use crate::target::{FolderCache, TargetError, TargetPath, Wanted};
 
@@ -34,6 +34,8 @@ pub(super) struct Planner<'r> {
     under_way: VecDeque<(Arc<Sealed>, Vec<End>)>,
     /// Files with several names, by device and inode in the snapshot.
     first_names: HashMap<(u64, u64), FirstName>,
+    /// Told at the end: until then nobody could say how many there will be.
+    file_count: u64,
 }
 
 /// A folder on the way down.
@@ -70,6 +72,7 @@ impl<'r> Planner<'r> {
             windows_sealed: 0,
             under_way: VecDeque::new(),
             first_names: HashMap::new(),
+            file_count: 0,
         }
     }
 
@@ -106,7 +109,7 @@ impl<'r> Planner<'r> {
                 self.seal(None);
             }
         }
-        self.shared.observer.progress().total_is_known.store(true, Ordering::Relaxed);
+        Progress::add(&self.shared.observer.progress().files_total, self.file_count);
         self.seal(None);
         while self.end_oldest() {}
         Ok(())

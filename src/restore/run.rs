@@ -1,6 +1,7 @@
 //! From request to report: space, threads, planning, reading back.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::filter::Filter;
@@ -36,6 +37,7 @@ pub fn run(
     shared.observer.phase("looking at the target");
     let needed = ensure_space(&shared, request, &filter)?;
     Progress::add(&shared.observer.progress().bytes_total, needed);
+    shared.observer.progress().total_is_known.store(true, Ordering::Relaxed);
     shared.observer.phase("restoring");
     with_threads(&shared, |shared, tasks| {
         Planner::new(shared, tasks.clone()).run(request, &filter)?;

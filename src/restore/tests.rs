@@ -1,3 +1,5 @@
+//! Restoring from an origin in memory: plans, windows, damage, and what stays untouched.
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
+mod everyday;
 mod help;
 mod home;
+mod repository;
 mod secrets;
+mod vault;

@@ -9,6 +9,7 @@ mod tree;
 
 mod crash;
 mod errors;
+mod processes;
 mod property;
 mod real;
 mod together;

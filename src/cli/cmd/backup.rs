@@ -146,7 +146,8 @@ pub struct BackupArgs {
 /// Stores a snapshot and tells what was done. Problems were told when they were met.
 pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit, Failure> {
     let mut options = args.options()?;
-    let report = if args.init && !context.has_repository()? {
+    let has_repository = context.has_repository()?;
+    let report = if args.init && !has_repository {
         let created =
             context.create_repository(|secret| with_measured_kdf(InitOptions::default(), secret, context))?;
         context.note(&format!("created repository {} at {}", created.repo.id(), created.place));
@@ -154,7 +155,9 @@ pub fn run(args: &BackupArgs, context: &Context) -> Result<Exit, Failure> {
         store(args, context, &created.repo, &options)?
     } else {
         options.skipped_folders = skipped_folders(context)?;
-        args.refuse_inside(&options.sources, context)?;
+        if has_repository {
+            args.refuse_inside(&options.sources, context)?;
+        }
         if args.is_repeatable() {
             context.with_repository(|repo| store(args, context, repo, &options))?
         } else {

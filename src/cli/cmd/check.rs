@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::check::{self, CheckOptions, CheckReport, Finding, Severity};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::render::{Output, safe_name, safe_text};
+use crate::units::{ByteCount, count_text, duration_text};
 
 /// Check whether the repository is whole.
 ///
@@ -70,9 +73,82 @@ impl FromStr for DataPart {
     }
 }
 
-/// Not connected yet.
-pub fn run(_args: &CheckArgs, _context: &Context) -> Result<Exit, Failure> {
-    Err(Failure::usage("check is not a part of this version yet"))
+impl DataPart {
+    fn choice(self) -> check::DataPart {
+        match self {
+            Self::Share(10_000) => check::DataPart::All,
+            Self::Share(share) => check::DataPart::Percent(f64::from(share) / 100.0),
+            Self::Oldest => check::DataPart::Oldest,
+            Self::NotReadFor(age) => check::DataPart::Age(age),
+        }
+    }
+}
+
+/// Looks for damage and tells what was found. Nothing is changed.
+pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit, Failure> {
+    let options = CheckOptions { directories: args.directories, data: args.data.map(DataPart::choice) };
+    let repo = context.open_repository()?;
+    let watch = context.watch()?;
+    let checked = check::run(&repo, &options, &watch);
+    // The bar is gone before anything else is said.
+    drop(watch);
+    let report = checked?;
+    context.show(&report, |out| show(&report, context, out))?;
+    Ok(if report.has_damage() { Exit::Damage } else { Exit::Done })
+}
+
+fn show(report: &CheckReport, context: &Context, out: &mut Output) -> Result<(), Failure> {
+    for finding in &report.findings {
+        show_finding(finding, out)?;
+    }
+    if report.findings_omitted > 0 {
+        out.line(&format!("and {} more", count_text(report.findings_omitted)))?;
+    }
+    if context.is_quiet() {
+        return Ok(());
+    }
+    let count = |count: u64| count_text(count);
+    out.line(&format!(
+        "checked: {} snapshots, {} nodes, {} chunks, {} packs, in {}",
+        count(report.snapshots_checked),
+        count(report.nodes_checked),
+        count(report.chunks_checked),
+        count(report.packs_checked),
+        duration_text(Duration::from_secs_f64(report.duration_seconds.max(0.0)))
+    ))?;
+    if report.packs_read > 0 {
+        out.line(&format!(
+            "read: {} packs, {}, {} chunks and nodes",
+            count(report.packs_read),
+            ByteCount(report.bytes_read),
+            count(report.chunks_read)
+        ))?;
+    }
+    let is_damage = |finding: &&Finding| finding.severity == Severity::Damage;
+    match report.findings.iter().filter(is_damage).count() as u64 + report.findings_omitted {
+        0 => out.line("no damage was found"),
+        damages => out.line(&format!("damage was found: {}", count(damages))),
+    }
+}
+
+/// A line for the finding, and below it what it touches.
+fn show_finding(finding: &Finding, out: &mut Output) -> Result<(), Failure> {
+    let severity = match finding.severity {
+        Severity::Damage => "damage",
+        Severity::Note => "note",
+    };
+    out.line(&safe_text(&format!("{severity}: {}: {}", finding.object, finding.message)))?;
+    if finding.is_mendable {
+        out.line("  what is in the repository suffices to mend it")?;
+    }
+    if !finding.snapshots.is_empty() {
+        let ids: Vec<_> = finding.snapshots.iter().map(|id| id.short()).collect();
+        out.line(&format!("  snapshots that are not complete: {}", ids.join(", ")))?;
+    }
+    for path in &finding.paths {
+        out.line(&format!("  {}", safe_name(path.as_os_str().as_encoded_bytes())))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,16 +1,31 @@
 //! `repo dump`: writes a file or an archive to standard output.
 
+use std::io::BufRead;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::cli::args::{Narrow, SnapshotName};
 use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, OrFail};
+use crate::cli::render::Output;
+use crate::cli::selection::{Found, find_path, find_snapshot, owner_names};
+use crate::format::snapshot::Snapshot;
+use crate::format::tree::{Content, Entry, EntryKind, tag};
+use crate::id::NodeId;
+use crate::repo::{Repo, TreeReader};
+use crate::target::archive::{ArchiveWriter, TarWriter, ZipWriter};
+
+use archive::Archiver;
+use file_bytes::FileBytes;
+
+mod archive;
+mod file_bytes;
 
 /// Write a file of a snapshot to standard output.
 ///
-/// A folder is written as an archive.
+/// A folder is written as an archive: tar, unless another kind is asked for.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
@@ -43,7 +58,91 @@ pub enum ArchiveKind {
     Zip,
 }
 
-/// Not connected yet.
-pub fn run(_args: &DumpArgs, _context: &Context) -> Result<Exit, Failure> {
-    Err(Failure::usage("dump is not a part of this version yet"))
+/// Writes the file or the archive. Nothing else is ever written to standard output.
+pub fn run(args: &DumpArgs, context: &Context) -> Result<Exit, Failure> {
+    let repo = context.open_repository()?;
+    let outcome = dump(args, context, &repo);
+    if outcome.as_ref().is_err_and(Failure::is_index_damage) {
+        // Some of the results may be out already, so this cannot begin again by itself.
+        repo.rebuild_index()?;
+        return outcome.map_err(|failure| {
+            failure.hint("the local index was damaged and is deleted now; run the command again")
+        });
+    }
+    outcome
+}
+
+fn dump(args: &DumpArgs, context: &Context, repo: &Arc<Repo>) -> Result<Exit, Failure> {
+    let snapshot = find_snapshot(repo, &args.snapshot, &args.narrow)?;
+    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
+    let found = find_path(&reader, snapshot.root, &args.what)?;
+    match (found.folder(), found) {
+        (Some(folder), _) => dump_folder(args, context, &snapshot, &reader, folder),
+        (None, Found::Entry(entry)) => {
+            if args.archive.is_some() {
+                let sentence = format!("{} is no folder; archives are made of folders", args.what.display());
+                return Err(Failure::usage(sentence).hint("leave out --archive"));
+            }
+            dump_file(args, context, &reader, &entry)
+        }
+        (None, Found::Root(_)) => unreachable!("the root is a folder"),
+    }
+}
+
+fn dump_file(
+    args: &DumpArgs,
+    context: &Context,
+    reader: &TreeReader,
+    entry: &Entry,
+) -> Result<Exit, Failure> {
+    let what = args.what.display();
+    if entry.kind != EntryKind::File {
+        return Err(Failure::new(Exit::Failed, format!("{what} is no file, so there is nothing to write")));
+    }
+    if let (Content::None, Some(why)) = (&entry.content, entry.extension(tag::CAPTURE_PROBLEM))
+        && entry.size > 0
+    {
+        let why = String::from_utf8_lossy(why);
+        return Err(Failure::new(Exit::Failed, format!("the content of {what} was not stored: {why}")));
+    }
+    let failed = || format!("{what} could not be read to its end");
+    let mut bytes = FileBytes::new(reader, entry).or_fail(failed)?;
+    let mut output = Output::new();
+    loop {
+        if context.is_interrupted() {
+            return Err(Failure::interrupted());
+        }
+        let piece = bytes.fill_buf().or_fail(failed)?;
+        if piece.is_empty() {
+            break;
+        }
+        output.bytes(piece)?;
+        let len = piece.len();
+        bytes.consume(len);
+    }
+    output.finish()?;
+    Ok(Exit::Done)
+}
+
+fn dump_folder(
+    args: &DumpArgs,
+    context: &Context,
+    snapshot: &Snapshot,
+    reader: &TreeReader,
+    folder: NodeId,
+) -> Result<Exit, Failure> {
+    let output = Output::new();
+    if output.is_terminal() {
+        let sentence =
+            format!("{} is a folder, and an archive is nothing for a terminal", args.what.display());
+        return Err(
+            Failure::usage(sentence).hint("write it to a file or a pipe, or look inside with `repo ls`")
+        );
+    }
+    let (users, groups) = owner_names(snapshot);
+    let writer: Box<dyn ArchiveWriter> = match args.archive.unwrap_or(ArchiveKind::Tar) {
+        ArchiveKind::Tar => Box::new(TarWriter::new(output, &users, &groups)),
+        ArchiveKind::Zip => Box::new(ZipWriter::new(output)),
+    };
+    Archiver::new(context, reader, writer).run(folder)
 }

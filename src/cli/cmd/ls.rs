@@ -57,7 +57,7 @@ pub fn run(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
     let finished = outcome.and_then(|()| listing.lines.finish());
     if finished.as_ref().is_err_and(Failure::is_index_damage) {
         // Some of the results may be out already, so this cannot begin again by itself.
-        repo.discard_index()?;
+        repo.rebuild_index()?;
         return finished.map(|()| Exit::Done).map_err(|failure| {
             failure.hint("the local index was damaged and is deleted now; run the command again")
         });

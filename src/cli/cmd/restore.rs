@@ -1,12 +1,20 @@
 //! `repo restore`: puts files back.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::cli::args::{Narrow, SnapshotPath, snapshot_path_parser};
 use crate::cli::context::Context;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, OrFail};
+use crate::cli::selection::{Found, find_path, find_snapshot, owner_names};
+use crate::format::snapshot::Snapshot;
+use crate::format::tree::Content;
+use crate::repo::{Repo, TreeReader};
+use crate::restore::{self, Overwrite, RestoreContext, RestoreOptions, RestoreReport, RestoreRequest};
+use crate::target::OwnerMap;
+use crate::units::{ByteCount, count_text, duration_text};
 
 /// Restore files of a snapshot.
 ///
@@ -80,7 +88,121 @@ pub enum OverwriteOption {
     Never,
 }
 
-/// Not connected yet.
-pub fn run(_args: &RestoreArgs, _context: &Context) -> Result<Exit, Failure> {
-    Err(Failure::usage("restore is not a part of this version yet"))
+impl OverwriteOption {
+    fn choice(self) -> Overwrite {
+        match self {
+            Self::IfChanged => Overwrite::IfChanged,
+            Self::Always => Overwrite::Always,
+            Self::IfNewer => Overwrite::IfNewer,
+            Self::Never => Overwrite::Never,
+        }
+    }
+}
+
+/// Puts files back and tells what was done. Problems were told when they were met.
+pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, Failure> {
+    let (snapshot, report) = context.with_repository(|repo| restore(args, context, repo))?;
+    show(&snapshot, &report, args, context)?;
+    Ok(match (report.damaged_count, report.problem_count) {
+        (0, 0) => Exit::Done,
+        (0, _) => Exit::Incomplete,
+        (_, _) => Exit::Damage,
+    })
+}
+
+fn restore(
+    args: &RestoreArgs,
+    context: &Context,
+    repo: &Arc<Repo>,
+) -> Result<(Snapshot, RestoreReport), Failure> {
+    let snapshot = find_snapshot(repo, &args.snapshot.snapshot, &args.narrow)?;
+    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
+    let path = args.snapshot.path.as_deref().unwrap_or(Path::new("/"));
+    let (request, bytes) = match find_path(&reader, snapshot.root, path)? {
+        Found::Root(id) => (RestoreRequest::Folder(id), snapshot.totals.bytes),
+        Found::Entry(entry) => {
+            let size = entry.size;
+            match entry.content {
+                Content::Directory(id) => (RestoreRequest::Folder(id), size),
+                _ => (RestoreRequest::Single(entry), size),
+            }
+        }
+    };
+    let target = args.target.display();
+    if args.delete && !args.dry_run {
+        let question = format!("remove everything from {target} that the snapshot does not have?");
+        if !context.confirm(&question, args.yes)? {
+            return Err(Failure::new(Exit::Failed, "nothing was restored: you did not consent"));
+        }
+    }
+    let Snapshot { id, started_at, host, .. } = &snapshot;
+    let size = ByteCount(bytes);
+    context.note(&format!("restoring {size} of {}, made {started_at} on {host}, to {target}", id.short()));
+    let (users, groups) = owner_names(&snapshot);
+    let owners = OwnerMap::of_this_computer(&users, &groups);
+    let watch = context.watch()?;
+    let around = RestoreContext { origin: &reader, owners: &owners, observer: &watch };
+    let report = restore::run(&around, &request, &args.target, &args.options());
+    // The bar is gone before anything else is said.
+    drop(watch);
+    Ok((snapshot, report?))
+}
+
+impl RestoreArgs {
+    fn options(&self) -> RestoreOptions {
+        RestoreOptions {
+            overwrite: self.overwrite.choice(),
+            delete: self.delete,
+            dry_run: self.dry_run,
+            verify: self.verify,
+            owner: !self.no_owner,
+            sparse: self.sparse,
+            sync: false,
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            thread_count: 0,
+        }
+    }
+}
+
+fn show(
+    snapshot: &Snapshot,
+    report: &RestoreReport,
+    args: &RestoreArgs,
+    context: &Context,
+) -> Result<(), Failure> {
+    let mut document =
+        serde_json::to_value(report).or_fail(|| "the report could not be written".to_owned())?;
+    if let Some(fields) = document.as_object_mut() {
+        fields.insert("snapshot_id".to_owned(), snapshot.id.to_string().into());
+    }
+    context.show(&document, |out| {
+        if context.is_quiet() {
+            return Ok(());
+        }
+        let would = if args.dry_run { "would be " } else { "" };
+        let RestoreReport { files_restored, files_unchanged, folders, deleted, .. } = report;
+        out.line(&format!(
+            "files: {} {would}restored, {} unchanged, {} {would}removed, in {} folders",
+            count_text(*files_restored),
+            count_text(*files_unchanged),
+            count_text(*deleted),
+            count_text(*folders)
+        ))?;
+        out.line(&format!(
+            "bytes: {} {would}written, {} right already, in {}",
+            ByteCount(report.bytes_written),
+            ByteCount(report.bytes_unchanged),
+            duration_text(report.duration)
+        ))?;
+        if args.verify {
+            out.line(&format!("verified: {} files", count_text(report.files_verified)))?;
+        }
+        for (name, count) in [("problems", report.problem_count), ("damaged files", report.damaged_count)] {
+            if count > 0 {
+                out.line(&format!("{name}: {}, each told above", count_text(count)))?;
+            }
+        }
+        Ok(())
+    })
 }

@@ -56,29 +56,34 @@ impl Rate {
 impl Reading {
     /// One line, for instance `reading files: 3 of 7 files, 1.0 GiB of 2.0 GiB, 100.0 MiB/s, about 0:10 left`.
     ///
-    /// As long as the totals grow they are marked `so far`, and nothing is said about the remaining time.
-    pub fn words(&self, phase: &str, rate: &Rate) -> String {
-        let mut words = vec![];
-        let (files, bytes) = (count_text(self.files_done), ByteCount(self.bytes_done));
-        let so_far = if self.total_is_known { "" } else { " so far" };
-        if self.files_total > 0 {
-            words.push(format!("{files} of {} files{so_far}", count_text(self.files_total)));
-        } else if self.files_done > 0 {
-            words.push(format!("{files} files"));
-        }
-        if self.bytes_total > 0 {
-            words.push(format!("{bytes} of {}{so_far}", ByteCount(self.bytes_total)));
-        } else if self.bytes_done > 0 {
-            words.push(bytes.to_string());
-        }
+    /// As long as the totals grow nothing is said of them, nor of the remaining time. Where the line is longer than
+    /// `width`, first the files and then the rate are left out.
+    pub fn words(&self, phase: &str, rate: &Rate, width: usize) -> String {
+        let files = match self.files_total {
+            total if self.total_is_known && total > 0 => {
+                format!("{} of {} files", count_text(self.files_done), count_text(total))
+            }
+            _ if self.files_done > 0 => format!("{} files", count_text(self.files_done)),
+            _ => String::new(),
+        };
+        let bytes = match self.bytes_total {
+            total if self.total_is_known && total > 0 => {
+                format!("{} of {}", ByteCount(self.bytes_done), ByteCount(total))
+            }
+            _ if self.bytes_done > 0 => ByteCount(self.bytes_done).to_string(),
+            _ => String::new(),
+        };
         let rate = rate.bytes_per_second().filter(|rate| *rate >= 1.0);
-        if let Some(rate) = rate {
-            words.push(format!("{}/s", ByteCount(rate as u64)));
-        }
-        if let Some(left) = rate.and_then(|rate| self.left(rate)) {
-            words.push(format!("about {} left", duration_text(left)));
-        }
-        if words.is_empty() { phase.to_owned() } else { format!("{phase}: {}", words.join(", ")) }
+        let left = rate.and_then(|rate| self.left(rate));
+        let left = left.map_or_else(String::new, |left| format!("about {} left", duration_text(left)));
+        let rate = rate.map_or_else(String::new, |rate| format!("{}/s", ByteCount(rate as u64)));
+        let line = |parts: &[&str]| {
+            let parts: Vec<_> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+            if parts.is_empty() { phase.to_owned() } else { format!("{phase}: {}", parts.join(", ")) }
+        };
+        let lines = [line(&[&files, &bytes, &rate, &left]), line(&[&bytes, &rate, &left])];
+        let fitting = lines.into_iter().find(|line| line.len() <= width);
+        fitting.unwrap_or_else(|| line(&[&bytes, &left]))
     }
 
     /// How long it takes at this rate, in whole seconds rounded up, where that can be known.
@@ -115,18 +120,25 @@ mod tests {
     fn remaining_time_is_said_only_when_the_total_is_known() {
         let rate = rate(&[(0, 0), (10, 1024)]);
         let known = "reading files: 1,234 of 5,678 files, 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10.0 s left";
-        assert_eq!(halfway().words("reading files", &rate), known);
+        assert_eq!(halfway().words("reading files", &rate, usize::MAX), known);
         let growing = Reading { total_is_known: false, ..halfway() };
-        let words = growing.words("reading files", &rate);
-        assert!(words.contains("5,678 files so far") && words.contains("2.0 GiB so far"), "{words}");
-        assert!(!words.contains("left"), "{words}");
+        let words = growing.words("reading files", &rate, usize::MAX);
+        assert_eq!(words, "reading files: 1,234 files, 1.0 GiB, 102.4 MiB/s");
+    }
+
+    #[test]
+    fn a_narrow_terminal_sees_what_matters_most() {
+        let rate = rate(&[(0, 0), (10, 1024)]);
+        let shown = |width| halfway().words("restoring", &rate, width);
+        assert_eq!(shown(70), "restoring: 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10.0 s left");
+        assert_eq!(shown(50), "restoring: 1.0 GiB of 2.0 GiB, about 10.0 s left");
     }
 
     #[test]
     fn a_rate_is_not_guessed_from_a_short_look() {
         assert_eq!(rate(&[]).bytes_per_second(), None);
         assert_eq!(rate(&[(0, 0), (1, 100)]).bytes_per_second(), None);
-        assert_eq!(halfway().words("x", &Rate::default()), "x: 1,234 of 5,678 files, 1.0 GiB of 2.0 GiB");
+        assert_eq!(halfway().words("x", &Rate::default(), 99), "x: 1,234 of 5,678 files, 1.0 GiB of 2.0 GiB");
     }
 
     #[test]
@@ -140,14 +152,14 @@ mod tests {
 
     #[test]
     fn nothing_counted_yet_is_said_without_numbers() {
-        assert_eq!(Reading::default().words("reading files", &Rate::default()), "reading files");
+        assert_eq!(Reading::default().words("reading files", &Rate::default(), 99), "reading files");
     }
 
     #[test]
     fn a_standstill_and_a_total_overrun_promise_nothing() {
         let stuck = rate(&[(0, 5), (10, 5)]);
-        assert!(!halfway().words("x", &stuck).contains("left"));
+        assert!(!halfway().words("x", &stuck, 99).contains("left"));
         let overrun = Reading { bytes_done: 3 << 30, ..halfway() };
-        assert!(!overrun.words("x", &rate(&[(0, 0), (10, 1024)])).contains("left"));
+        assert!(!overrun.words("x", &rate(&[(0, 0), (10, 1024)]), 99).contains("left"));
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::{FirstName, Planner, join};
-use crate::event::Progress;
 use crate::format::tree::{Content, Entry, EntryKind, tag};
 use crate::limits;
 use crate::restore::decide::{Decision, decide};
@@ -19,7 +18,7 @@ impl Planner<'_> {
     pub(super) fn entry(&mut self, entry: Entry) {
         let name = entry.name.as_slice();
         self.mark_seen(name);
-        Progress::add(&self.shared.observer.progress().files_total, 1);
+        self.file_count += 1;
         if !self.make_levels() {
             return;
         }

@@ -1,3 +1,5 @@
+//! Reading files: their bytes, attributes and holes, and what is refused.
+
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 

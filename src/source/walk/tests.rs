@@ -1,3 +1,5 @@
+//! Walking: order, look-ahead, exclusions, and trees that are made to be difficult.
+
 use super::*;
 use crate::format::tree::{Content, tag};
 use crate::source::fixture::{Tree, exists, find, is_root, list, names, visit};
