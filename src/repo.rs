@@ -41,7 +41,7 @@ pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector};
 pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
 pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
-pub use view::View;
+pub use view::{PackProbe, Presence, View};
 
 use crate::clock::Clock;
 use crate::format::container::ObjectKind;

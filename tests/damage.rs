@@ -9,15 +9,17 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use kluis::backup::{self, BackupOptions, Labels, ParentChoice};
 use kluis::check::{
-    self, CheckOptions, CheckReport, DataPart, Finding, FindingCode, FindingCode::LeaseLeftover, Severity,
+    self, CheckError, CheckOptions, CheckReport, DataPart, Finding, FindingCode, FindingCode::LeaseLeftover,
+    Severity,
 };
 use kluis::clock::SystemClock;
 use kluis::compress::Compression;
 use kluis::crypto::{KdfParams, Secret};
-use kluis::event::Silent;
+use kluis::event::{Observer, Problem, Progress, Silent};
 use kluis::format::tree::Content;
 use kluis::id::{NodeId, SnapshotId};
 use kluis::repo::{Identity, InitOptions, Lease, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
@@ -601,4 +603,44 @@ fn packs_that_no_readable_index_object_describes_are_read_by_their_directories()
     let damage =
         after.report.unwrap().findings.into_iter().filter(|found| found.severity == Severity::Damage);
     assert!(damage.map(|found| found.code).eq([FindingCode::IndexObjectDamaged; 3]));
+}
+
+#[test]
+fn parts_of_the_data_take_turns_until_all_was_read() {
+    let fixture = fixture(false);
+    let cache = tempfile::tempdir().unwrap();
+    let storage = MemoryStorage::from_objects(fixture.objects.clone());
+    let repo = Arc::new(Repo::open(surroundings(&storage, cache.path()), &key(7)).unwrap());
+    let check = |part| {
+        let options = CheckOptions { directories: false, data: Some(part) };
+        check::run(&repo, &options, &Silent::default()).unwrap().packs_read
+    };
+    let halves = [check(DataPart::Percent(50.0)), check(DataPart::Percent(50.0))];
+    assert!(halves.iter().all(|count| *count < 6) && halves.iter().sum::<u64>() >= 6, "{halves:?}");
+    assert_eq!(check(DataPart::Age(Duration::from_secs(3600))), 0);
+    assert_eq!(check(DataPart::Age(Duration::ZERO)), 6);
+}
+
+#[derive(Default)]
+struct Impatient(Silent);
+
+impl Observer for Impatient {
+    fn progress(&self) -> &Progress {
+        self.0.progress()
+    }
+    fn phase(&self, _name: &'static str) {}
+    fn problem(&self, _problem: &Problem) {}
+    fn note(&self, _text: &str) {}
+    fn is_interrupted(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn an_interrupted_check_says_so() {
+    let cache = tempfile::tempdir().unwrap();
+    let storage = MemoryStorage::from_objects(fixture(false).objects.clone());
+    let repo = Arc::new(Repo::open(surroundings(&storage, cache.path()), &key(7)).unwrap());
+    let outcome = check::run(&repo, &ALL, &Impatient::default());
+    assert!(matches!(outcome, Err(CheckError::Interrupted)));
 }

@@ -20,7 +20,9 @@ use crate::repo::names;
 use crate::repo::{DamageReason, PackVerdict, PackVerifier, RepoError, index_agrees};
 
 /// Threads that read packs; each has one pack in memory.
-const THREAD_COUNT: usize = 3;
+const THREAD_COUNT: u64 = 3;
+/// Fewer threads read where packs are so long that they would need more memory together.
+const PACK_BYTES_IN_MEMORY: u64 = 128 << 20;
 /// The share of the stored bytes that [`DataPart::Oldest`] reads.
 const OLDEST_PERCENT: f64 = 10.0;
 
@@ -131,8 +133,10 @@ fn read_all(look: &Look<'_>, packs: &[Candidate]) -> Result<Read, CheckError> {
         }
         Ok(())
     };
+    let len_max = packs.iter().map(|pack| pack.len).max().unwrap_or(0);
+    let thread_count = (PACK_BYTES_IN_MEMORY / len_max.max(1)).clamp(1, THREAD_COUNT);
     let outcome = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREAD_COUNT.min(packs.len()))
+        let threads: Vec<_> = (0..thread_count.min(packs.len() as u64))
             .map(|_| scope.spawn(|| work().inspect_err(|_| is_over.store(true, Ordering::Relaxed))))
             .collect();
         let ended = threads.into_iter().map(|thread| thread.join().unwrap_or(Err(RepoError::Ended.into())));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::findings::FindingNumber;
 use crate::format::container::TAG_LEN;
-use crate::id::ContentId;
+use crate::id::{ContentId, PackId};
 use crate::index::{FrameRow, IndexError, PackNumber, Place};
 use crate::repo::{RepoError, View};
 
@@ -67,24 +67,31 @@ impl Standing {
 
     /// The place that readers choose for an id, if what is there can be read as far as is known.
     pub fn find(&self, id: &ContentId) -> Result<Result<Place, Loss>, RepoError> {
+        self.find_below(id, u8::MAX)
+    }
+
+    /// As [`Self::find`], among the copies that lie less deep than `depth`.
+    fn find_below(&self, id: &ContentId, depth: u8) -> Result<Result<Place, Loss>, RepoError> {
         if let Some(finding) = self.ids.get(id) {
             return Ok(Err(Loss::Found(*finding)));
         }
+        let has_bases = self.view.index().has_bases();
         let mut loss = Loss::Nowhere(*id);
         let mut best: Option<(u8, Place)> = None;
         let places = self.view.index().lookup(&id.prefix())?;
         for place in places.iter() {
+            let place_depth = if has_bases { self.frame(place)?.depth } else { 0 };
+            if place_depth >= depth {
+                continue;
+            }
             match self.loss_of(place)? {
                 Some(found @ Loss::Found(_)) => loss = found,
                 Some(Loss::Nowhere(base)) if loss == Loss::Nowhere(*id) => loss = Loss::Nowhere(base),
                 Some(Loss::Nowhere(_)) => {}
-                None if places.len() == 1 => return Ok(Ok(place)),
-                None => {
-                    let depth = self.frame(place)?.depth;
-                    if best.is_none_or(|(least, _)| depth < least) {
-                        best = Some((depth, place));
-                    }
+                None if best.is_none_or(|(least, _)| place_depth < least) => {
+                    best = Some((place_depth, place))
                 }
+                None => {}
             }
         }
         Ok(best.map(|(_, place)| place).ok_or(loss))
@@ -121,37 +128,119 @@ impl Standing {
         let row = self.frame(place)?;
         let mut outcome = None;
         for base in &row.bases {
-            outcome = match self.find_base(base, row.depth)? {
-                Err(loss) => Some(loss),
-                Ok(_) => continue,
-            };
-            break;
+            if let Err(loss) = self.find_below(base, row.depth)? {
+                outcome = Some(loss);
+                break;
+            }
         }
         self.based.lock().expect("no holder of this lock panics").insert(key, outcome);
         Ok(outcome)
     }
 
-    fn find_base(&self, base: &ContentId, depth: u8) -> Result<Result<Place, Loss>, RepoError> {
-        let places = self.view.index().lookup(&base.prefix())?;
-        let least = places
-            .iter()
-            .map(|place| Ok(self.frame(place)?.depth))
-            .min_by_key(|depth: &Result<u8, RepoError>| *depth.as_ref().unwrap_or(&u8::MAX));
-        match least {
-            Some(Err(error)) => Err(error),
-            Some(Ok(least)) if least < depth => self.find(base),
-            Some(Ok(_)) => Ok(Err(Loss::Nowhere(*base))),
-            None => Ok(Err(Loss::Nowhere(*base))),
-        }
-    }
-
     /// The number of a pack that the index must know.
-    pub fn number_of(&self, id: &crate::id::PackId) -> Result<Option<PackNumber>, RepoError> {
+    pub fn number_of(&self, id: &PackId) -> Result<Option<PackNumber>, RepoError> {
         Ok(self.view.index().pack_number(id)?)
     }
 
     /// Damage of the local index, which is no finding.
     pub fn index_is_wrong(what: &str) -> RepoError {
         RepoError::Index(IndexError::damaged(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::findings::{Finding, FindingCode, Findings};
+    use crate::id::{IndexObjectId, RepositoryId};
+    use crate::index::{Index, NewPack, NewPlace, PackKind, PackRow};
+    use crate::repo::{PackProbe, Presence};
+    use crate::storage::MemoryStorage;
+
+    fn id(number: u8) -> ContentId {
+        ContentId::new([number; 32])
+    }
+
+    /// A pack with one frame, which holds one chunk and rests on `bases`.
+    fn pack(number: u8, chunk: u8, depth: u8, bases: &[u8]) -> NewPack {
+        let row = PackRow {
+            id: PackId::new([number; 32]),
+            kind: PackKind::Data,
+            payload_len: 1000,
+            wrap: 0,
+            flags: 0,
+            generation: 1,
+            salt: [0; 32],
+            frame_count: 1,
+            chunk_count: 1,
+        };
+        let frame = FrameRow {
+            offset: 112,
+            stored_len: 10,
+            plain_len: 10,
+            codec: if bases.is_empty() { 1 } else { 2 },
+            depth,
+            list_hash: [0; 16],
+            bases: bases.iter().map(|base| id(*base)).collect(),
+        };
+        let place = NewPlace { key: id(chunk).prefix(), frame: 0, start: 0, len: 10 };
+        NewPack { row, frames: vec![frame], places: vec![place] }
+    }
+
+    fn standing(packs: Vec<NewPack>) -> (Standing, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let index = Index::open(&folder.path().join("index"), RepositoryId::new([1; 16])).unwrap();
+        index.add_index_object(IndexObjectId::new([1; 32]), packs).unwrap();
+        let presence = Presence::Described(PackProbe::new(Arc::new(MemoryStorage::new())));
+        let view = View::new(index.view().unwrap(), presence, Arc::default());
+        (Standing::new(Arc::new(view)), folder)
+    }
+
+    fn number(standing: &Standing, pack: u8) -> PackNumber {
+        standing.number_of(&PackId::new([pack; 32])).unwrap().unwrap()
+    }
+
+    fn finding() -> FindingNumber {
+        Findings::default().add(Finding::damage(FindingCode::PackMissing, "a pack", "it is gone"))
+    }
+
+    #[test]
+    fn what_rests_on_a_lost_base_is_lost_with_it() {
+        let (mut standing, _folder) =
+            standing(vec![pack(1, 10, 0, &[]), pack(2, 20, 1, &[10]), pack(3, 30, 2, &[20])]);
+        assert!(standing.find(&id(30)).unwrap().is_ok());
+        standing.lose(number(&standing, 1), finding(), Lost::All);
+        for lost in [10, 20, 30] {
+            assert_eq!(standing.find(&id(lost)).unwrap(), Err(Loss::Found(finding())));
+        }
+        assert_eq!(standing.find(&id(40)).unwrap(), Err(Loss::Nowhere(id(40))));
+    }
+
+    #[test]
+    fn another_copy_takes_the_place_of_a_lost_one_only_if_it_lies_less_deep() {
+        let packs =
+            vec![pack(1, 10, 0, &[]), pack(2, 20, 1, &[10]), pack(3, 10, 1, &[20]), pack(4, 10, 0, &[])];
+        let (mut standing, _folder) = standing(packs);
+        standing.lose(number(&standing, 4), finding(), Lost::All);
+        assert_eq!(standing.find(&id(10)).unwrap().unwrap().pack, number(&standing, 1));
+        standing.lose(number(&standing, 1), finding(), Lost::Frames([0].into()));
+        // The copy in pack 3 rests on pack 2, which rests on the very chunk that is lost.
+        assert_eq!(standing.find(&id(20)).unwrap(), Err(Loss::Found(finding())));
+        assert_eq!(standing.find(&id(10)).unwrap(), Err(Loss::Found(finding())));
+    }
+
+    #[test]
+    fn a_base_that_no_pack_holds_is_what_is_missing() {
+        let (standing, _folder) = standing(vec![pack(1, 20, 1, &[10])]);
+        assert_eq!(standing.find(&id(20)).unwrap(), Err(Loss::Nowhere(id(10))));
+    }
+
+    #[test]
+    fn a_cut_pack_keeps_the_frames_before_the_cut() {
+        let (mut standing, _folder) = standing(vec![pack(1, 10, 0, &[])]);
+        standing.lose(number(&standing, 1), finding(), Lost::Beyond(112 + 10 + 16));
+        assert!(standing.find(&id(10)).unwrap().is_ok());
+        standing.lose(number(&standing, 1), finding(), Lost::Beyond(112 + 10 + 15));
+        assert!(standing.find(&id(10)).unwrap().is_err());
     }
 }

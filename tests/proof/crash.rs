@@ -17,12 +17,10 @@ use kluis::storage::{Calls, Fault, FaultPlan, FaultyStorage, MemoryStorage, Stor
 
 use crate::fixture::{
     Chance, Objects, assert_newest_is, back_up, back_up_well, cache_folder, init, init_in_memory,
-    init_options, noise, open, options_of_several_packs, snapshots, write,
+    init_options, noise, open, options_of_several_packs, pack_count, snapshots, write, write_pack,
 };
 use crate::tree::{Tree, assert_same, capture, read_snapshot};
 
-/// More bytes than a pack holds here, in one frame of its own.
-const PACK_FILLING_BYTES: usize = 512 << 10;
 /// An operation that makes more calls than this does not end.
 const CALL_COUNT_MAX: u64 = 2000;
 
@@ -151,7 +149,7 @@ fn change_small_tree(root: &Path) {
 
 fn tree_of_several_packs(root: &Path) {
     for number in 0..8 {
-        write(root, &format!("{number}/large"), &noise(PACK_FILLING_BYTES, number));
+        write_pack(root, &format!("{number}/large"), number);
         write(root, &format!("{number}/small"), &noise(1000, 100 + number));
     }
 }
@@ -234,7 +232,7 @@ fn a_backup_that_continues_a_stopped_one_may_be_stopped_at_any_call_too() {
     back_up_well(&repo, source.path());
     let before = capture(source.path());
     for number in 0..4 {
-        write(source.path(), &format!("{number}/large"), &noise(PACK_FILLING_BYTES, 50 + number));
+        write_pack(source.path(), &format!("{number}/large"), 50 + number);
     }
     // Two statements of the lease and some packs are stored, and nothing describes these packs.
     let plan = FaultPlan { calls: Calls::Changes, ..FaultPlan::death(5, Fault::Before) };
@@ -304,8 +302,4 @@ fn assert_history(
     if let Some(id) = reported {
         assert!(trees.keys().any(|known| known.to_string() == id), "the reported snapshot is not there");
     }
-}
-
-fn pack_count(memory: &MemoryStorage) -> usize {
-    memory.objects().keys().filter(|name| name.as_str().starts_with("data/")).count()
 }

@@ -10,19 +10,18 @@ use kluis::event::{Observer, Problem, Progress};
 use kluis::storage::{Afterwards, Calls, Fault, FaultPlan, FaultyStorage, MemoryStorage};
 
 use crate::fixture::{
-    assert_newest_is, back_up, back_up_watched, back_up_well, cache_folder, init, noise, open,
-    options_of_several_packs, snapshots, write,
+    PACK_FILLING_BYTES, assert_newest_is, back_up, back_up_watched, back_up_well, cache_folder, init, open,
+    options_of_several_packs, pack_count, snapshots, write_pack,
 };
 use crate::tree::{Tree, capture};
 
 const FILE_COUNT: u64 = 6;
-const FILE_BYTES: usize = 600 << 10;
 /// Nodes, and what lay in a frame that was not finished.
 const SLACK_BYTES: u64 = 40 << 10;
 
-/// Files that do not compress, each a pack of its own.
+/// Files, each a pack of its own.
 fn fill(root: &Path) -> Tree {
-    (0..FILE_COUNT).for_each(|number| write(root, &number.to_string(), &noise(FILE_BYTES, number)));
+    (0..FILE_COUNT).for_each(|number| write_pack(root, &number.to_string(), number));
     capture(root)
 }
 
@@ -43,7 +42,7 @@ fn assert_goes_on(memory: &MemoryStorage, cache: &Path, source: &Path, tree: &Tr
     let kept = stored_bytes(memory);
     let repo = open(Arc::new(memory.clone()), cache).unwrap();
     let next = back_up_well(&repo, source);
-    let all = FILE_COUNT * FILE_BYTES as u64 + SLACK_BYTES;
+    let all = FILE_COUNT * PACK_FILLING_BYTES as u64 + SLACK_BYTES;
     assert!(next.bytes_new + kept <= all, "{place}: {} again, although {kept} were there", next.bytes_new);
     assert_newest_is(&repo, source, tree);
 }
@@ -67,7 +66,10 @@ fn fail_at_every_call(fault: Fault, calls: Calls, then: Afterwards) -> usize {
             Ok(repo) => back_up(&repo, source.path()),
             Err(error) => Err(error.into()),
         };
-        let Some(struck) = faulty.struck() else { return failures };
+        let Some(struck) = faulty.struck() else {
+            assert!(pack_count(&memory) as u64 >= FILE_COUNT);
+            return failures;
+        };
         let place = format!("{plan:?}, {struck}");
         let visible = snapshots(&open(Arc::new(memory.clone()), cache_folder().path()).unwrap()).len();
         match outcome {

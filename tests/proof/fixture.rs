@@ -42,7 +42,10 @@ pub fn init_options(pack_bytes: u64) -> InitOptions {
     }
 }
 
-/// Options under which each file of half a MiB and more that does not compress is a chunk, a frame and a pack.
+/// Data of a [`write_pack`] file.
+pub const PACK_FILLING_BYTES: usize = 100 << 10;
+
+/// Options under which the data of each [`write_pack`] file is a chunk, a frame and a pack.
 pub fn options_of_several_packs() -> InitOptions {
     let chunk_sizes = ChunkSizes::new(512 << 10, 1 << 20, 4 << 20).unwrap();
     InitOptions { chunk_sizes, ..init_options(64 << 10) }
@@ -106,6 +109,12 @@ pub fn back_up_well(repo: &Arc<Repo>, source: &Path) -> BackupReport {
     report
 }
 
+/// Nothing but perhaps the folders above the source has changed: others may work in those.
+pub fn assert_nothing_new(report: &BackupReport) {
+    assert_eq!((report.files_new, report.files_changed, report.bytes_read), (0, 0, 0), "{report:?}");
+    assert!(report.bytes_new < 1000, "{report:?}");
+}
+
 /// All snapshots by their sequence number; none may be damaged.
 pub fn snapshots(repo: &Repo) -> Vec<Snapshot> {
     let list = repo.snapshots().unwrap();
@@ -135,6 +144,18 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
     hasher.update(&seed.to_le_bytes());
     hasher.finalize_xof().fill(&mut bytes);
     bytes
+}
+
+/// Writes a file with a large hole: large files are read one by one and share no frame, and the hole costs nothing.
+pub fn write_pack(root: &Path, below: &str, seed: u64) {
+    write(root, below, &noise(PACK_FILLING_BYTES, seed));
+    let file = std::fs::OpenOptions::new().write(true).open(root.join(below)).unwrap();
+    file.set_len(5 << 20).unwrap();
+}
+
+/// How many packs of chunks there are.
+pub fn pack_count(storage: &MemoryStorage) -> usize {
+    storage.objects().keys().filter(|name| name.as_str().starts_with("data/")).count()
 }
 
 /// Writes a file, and the folders above it.

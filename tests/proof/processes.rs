@@ -16,7 +16,9 @@ use kluis::repo::Repo;
 use kluis::storage::{Leftovers, LocalStorage, LocalStorageOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::fixture::{Chance, cache_folder, init, noise, open, options_of_several_packs, snapshots, write};
+use crate::fixture::{
+    Chance, cache_folder, init, open, options_of_several_packs, snapshots, write, write_pack,
+};
 use crate::tree::{Tree, assert_same, capture, read_snapshot};
 
 const KILL_COUNT: u64 = 40;
@@ -90,7 +92,7 @@ impl Machine {
         let source = self.path("source");
         for number in 0..6 {
             if (number + round).is_multiple_of(3) {
-                write(&source, &format!("{number}"), &noise(600 << 10, round * 10 + number));
+                write_pack(&source, &format!("{number}"), round * 10 + number);
             }
         }
         write(&source, "folder/small", format!("round {round}").as_bytes());

@@ -8,7 +8,8 @@ use kluis::repo::Repo;
 use kluis::storage::{Leftovers, LocalStorage, LocalStorageOptions, MemoryStorage, Storage};
 
 use crate::fixture::{
-    back_up_well, cache_folder, init, noise, open, options_of_several_packs, snapshot_of, snapshots, write,
+    assert_nothing_new, back_up_well, cache_folder, init, noise, open, options_of_several_packs, snapshot_of,
+    snapshots, write, write_pack,
 };
 use crate::tree::{assert_same, capture, read_snapshot};
 
@@ -44,10 +45,10 @@ fn assert_is_on_disk(repo: &Arc<Repo>, snapshot: &kluis::format::snapshot::Snaps
 /// Content that both sources have, and content that only one has.
 fn fill(source: &Path, own: u64, round: u64) {
     for number in 0..3 {
-        write(source, &format!("both-{round}-{number}"), &noise(600 << 10, 1000 + round * 10 + number));
+        write_pack(source, &format!("both-{round}-{number}"), 1000 + round * 10 + number);
         write(source, &format!("small-{round}/{number}"), &noise(2000, round * 10 + number));
     }
-    write(source, &format!("own-{round}"), &noise(600 << 10, own * 100 + round));
+    write_pack(source, &format!("own-{round}"), own * 100 + round);
 }
 
 fn rounds(storage: &Arc<dyn Storage>, round_count: u64, is_cache_shared: bool, is_source_shared: bool) {
@@ -66,8 +67,8 @@ fn rounds(storage: &Arc<dyn Storage>, round_count: u64, is_cache_shared: bool, i
     }
     let repo = open(Arc::clone(storage), caches[0].path()).unwrap();
     assert_eq!(snapshots(&repo).len() as u64, 2 * round_count);
-    let next = back_up_well(&repo, one.path());
-    assert_eq!(next.bytes_new, 0, "both are known afterwards");
+    // Both are known afterwards.
+    assert_nothing_new(&back_up_well(&repo, one.path()));
 }
 
 #[test]
