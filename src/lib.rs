@@ -6,7 +6,7 @@
 //! | Floor | Modules |
 //! | --- | --- |
 //! | 6 faces | [`cli`] |
-//! | 4 operations | [`backup`], [`restore`], [`check`] |
+//! | 4 operations | [`backup`], [`restore`], [`retention`], [`check`] |
 //! | 3 repository | [`repo`] |
 //! | 2 devices | [`storage`], [`index`], [`source`], [`target`] |
 //! | 1 codecs | [`hash`], [`chunker`], [`compress`], [`crypto`], [`mod@format`] |
@@ -35,5 +35,6 @@ pub mod repo;
 pub mod backup;
 pub mod check;
 pub mod restore;
+pub mod retention;
 
 pub mod cli;
