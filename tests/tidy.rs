@@ -27,6 +27,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("repo", 3),
     ("backup", 4),
     ("check", 4),
+    ("forget", 4),
     ("restore", 4),
     ("retention", 4),
     ("cli", 6),
