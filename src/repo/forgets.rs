@@ -146,3 +146,6 @@ impl Repo {
         self.witness(&Observed { forget_count: Some(count), ..self.nothing_observed() })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,5 @@
+//! Tests of every rule, of their combinations, and of what holds for all policies.
+
 use std::collections::{BTreeSet, HashSet};
 
 use proptest::prelude::*;
