@@ -28,10 +28,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, Zone};
 use crate::compress::Compression;
 use crate::event::{Observer, Problem};
-use crate::format::snapshot::{OwnerName, Snapshot, SnapshotProblem, Totals};
+use crate::format::snapshot::{OwnerName, Snapshot, SnapshotProblem, Totals, UtcOffset};
 use crate::id::SnapshotId;
 use crate::limits;
 use crate::repo::{
@@ -356,7 +356,7 @@ fn snapshot(
 ) -> Snapshot {
     let host = options.labels.host.clone().unwrap_or_else(|| repo.identity().host.clone());
     let series = series_of(&host, &outcome.paths);
-    let previous = snapshots.newest_of(series);
+    let (sequence, previous) = snapshots.next_of(series);
     let mut tags = options.labels.tags.clone();
     tags.sort();
     tags.dedup();
@@ -365,12 +365,12 @@ fn snapshot(
         path: Bytes::from(std::os::unix::ffi::OsStrExt::as_bytes(problem.path.as_os_str())),
         message: problem.message.clone(),
     };
-    Snapshot {
+    let mut snapshot = Snapshot {
         version: 1,
         id: lease.id(),
         series,
-        sequence: previous.map_or(0, |previous| previous.sequence) + 1,
-        previous: previous.map(|previous| previous.id),
+        sequence,
+        previous,
         started_at,
         finished_at: repo.clock().now(),
         host,
@@ -393,7 +393,10 @@ fn snapshot(
         verified: options.verify,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         extensions: Vec::new(),
-    }
+    };
+    let offset = UtcOffset { seconds: Zone::system().offset_seconds(started_at) };
+    snapshot.set_utc_offset(offset).expect("no time zone is a day ahead of UTC");
+    snapshot
 }
 
 /// The names of these users and groups, on top of those that the parent knew.

@@ -1,8 +1,11 @@
 //! Moments, and the only source of "now". Times are for showing and for policy; nothing that could lose data
 //! depends on them.
 
+mod calendar;
+
 use std::fmt;
 
+pub use calendar::{CalendarSpan, CalendarSpanError, CivilTime, Zone};
 use serde::{Deserialize, Serialize};
 
 /// A moment: seconds and nanoseconds since 1970-01-01 UTC, negative before it.

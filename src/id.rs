@@ -108,6 +108,16 @@ id_type!(
     32
 );
 id_type!(
+    /// Names a forget record: BLAKE3 of its payload.
+    ForgetId,
+    32
+);
+id_type!(
+    /// Names the long lists of a prune plan or verdict: BLAKE3 of their payload.
+    BodyId,
+    32
+);
+id_type!(
     /// Names a lease, and with it the snapshot that the lease may commit: 128 random bits.
     SnapshotId,
     16

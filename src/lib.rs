@@ -6,7 +6,7 @@
 //! | Floor | Modules |
 //! | --- | --- |
 //! | 6 faces | [`cli`] |
-//! | 4 operations | [`backup`], [`restore`], [`check`] |
+//! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`check`] |
 //! | 3 repository | [`repo`] |
 //! | 2 devices | [`storage`], [`index`], [`source`], [`target`] |
 //! | 1 codecs | [`hash`], [`chunker`], [`compress`], [`crypto`], [`mod@format`] |
@@ -34,6 +34,8 @@ pub mod repo;
 
 pub mod backup;
 pub mod check;
+pub mod forget;
 pub mod restore;
+pub mod retention;
 
 pub mod cli;

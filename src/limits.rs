@@ -48,6 +48,14 @@ pub const INDEX_OBJECT_BYTES_MAX: usize = 16 << 20;
 pub const INDEX_OBJECT_ENTRY_COUNT_MAX: usize = 262_144;
 /// Encoded snapshot, lease, plan or verdict.
 pub const SMALL_OBJECT_BYTES_MAX: usize = 1 << 20;
+/// Encoded forget record.
+pub const FORGET_BYTES_MAX: usize = 4 << 20;
+/// Snapshots that one forget record names.
+pub const FORGET_COUNT_MAX: usize = 65_536;
+/// Encoded body of a plan or verdict.
+pub const BODY_BYTES_MAX: usize = 64 << 20;
+/// Packs and index objects that one body names.
+pub const BODY_NAME_COUNT_MAX: usize = 1_000_000;
 /// Settings, slot or keyring.
 pub const SETTINGS_BYTES_MAX: usize = 256 << 10;
 /// Users and groups whose names a snapshot keeps.
@@ -59,5 +67,7 @@ pub const PROBLEM_COUNT_MAX: usize = 100;
 pub const PARITY_SHARD_BYTES: usize = 16 << 10;
 
 const _: () = assert!(INDEX_OBJECT_ENTRY_COUNT_MAX >= PACK_CHUNK_COUNT_MAX);
+const _: () = assert!(FORGET_COUNT_MAX * 42 < FORGET_BYTES_MAX);
+const _: () = assert!(BODY_NAME_COUNT_MAX * 32 < BODY_BYTES_MAX);
 const _: () = assert!(FRAME_BYTES_MAX as u64 <= PACK_BYTES_MAX);
 const _: () = assert!((FRAME_BYTES_MAX + PREFIX_BYTES_MAX) as u64 <= 1 << ZSTD_WINDOW_LOG_MAX);

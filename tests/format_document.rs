@@ -9,7 +9,10 @@ use kluis::chunker::ChunkSizes;
 use kluis::clock::Timestamp;
 use kluis::compress::{Compression, Compressor, Expander};
 use kluis::crypto::{self, SealingKey, Secret, context};
+use kluis::format::Tagged;
+use kluis::format::body::Body;
 use kluis::format::container::{HEADER_LEN, Header, ObjectKind, TAG_LEN, Wrap};
+use kluis::format::forget::{ForgetRecord, ForgottenSnapshot};
 use kluis::format::frame::{ChunkEntry, Codec, ContentKind, FrameEntry, additional_data};
 use kluis::format::index_object::{IndexObject, IndexedPack};
 use kluis::format::keyring::{GenerationFields, KeyringFields};
@@ -18,13 +21,19 @@ use kluis::format::node::{
     DirectoryBranch, DirectoryLeaf, DirectoryPart, ListBranch, ListLeaf, ListPart, Node,
 };
 use kluis::format::pack::{DIRECTORY_POSITION, PackDirectory, PackTail, TAIL_LEN_SEALED, TAIL_POSITION};
+use kluis::format::plan::{BodyRef, Done, Plan, PruneCounts, Verdict, base_digest};
 use kluis::format::repository_config::{ChunkerConfig, PackConfig, RepositoryConfig};
 use kluis::format::slot::{Slot, SlotHead, SlotKind};
-use kluis::format::snapshot::{OwnerName, Snapshot, SnapshotProblem, Tombstone, Totals};
+use kluis::format::snapshot::{
+    InPlaceOf, OwnerName, Snapshot, SnapshotProblem, Tombstone, Totals, UtcOffset,
+};
 use kluis::format::tree::{ChunkRef, Content, Entry, EntryKind, Hole, SparseMap, tag};
 use kluis::format::{key_file, parity};
 use kluis::hash::{IdKeys, payload_id};
-use kluis::id::{ChunkId, ContentId, ListId, NodeId, PackId, RepositoryId, SeriesId, SlotId, SnapshotId};
+use kluis::id::{
+    BodyId, ChunkId, ContentId, IndexObjectId, ListId, NodeId, PackId, RepositoryId, SeriesId, SlotId,
+    SnapshotId,
+};
 use kluis::wire::{self, Bytes, Validate, WireError};
 
 const REPOSITORY: RepositoryId = RepositoryId::new([7; 16]);
@@ -182,6 +191,11 @@ fn examples() -> Vec<Example> {
         },
         Example { name: "snapshot", bytes: snapshot().encode().unwrap(), read: read_snapshot },
         Example { name: "tombstone", bytes: tombstone().encode().unwrap(), read: read_tombstone },
+        Example { name: "forget-record", bytes: forget_record().encode().unwrap(), read: read_forget_record },
+        Example { name: "body", bytes: body().encode().unwrap(), read: read_body },
+        Example { name: "plan", bytes: plan().encode().unwrap(), read: read_plan },
+        Example { name: "verdict", bytes: verdict().encode().unwrap(), read: read_verdict },
+        Example { name: "done", bytes: done().encode().unwrap(), read: read_done },
         Example { name: "lease", bytes: lease(1).encode().unwrap(), read: read_lease },
         Example { name: "parity", bytes: parity_of_abc(), read: read_parity },
     ]
@@ -585,7 +599,7 @@ fn snapshot() -> Snapshot {
     let paths = vec![Bytes::from(&b"/etc"[..])];
     let owner = |is_group| OwnerName { is_group, number: 0, name: "root".to_owned() };
     let problem = SnapshotProblem { path: Bytes::from(&b"/etc/shadow"[..]), message: "refused".to_owned() };
-    Snapshot {
+    let mut snapshot = Snapshot {
         version: 1,
         id: SnapshotId::new(LEASE),
         series: series_of("web1", &paths),
@@ -607,7 +621,10 @@ fn snapshot() -> Snapshot {
         verified: true,
         program: "0.1.0".to_owned(),
         extensions: vec![],
-    }
+    };
+    snapshot.set_utc_offset(UtcOffset { seconds: 3600 }).unwrap();
+    snapshot.set_in_place_of(InPlaceOf { snapshot: SnapshotId::new([0x11; 16]), sequence: 1 }).unwrap();
+    snapshot
 }
 
 fn series_of(host: &str, paths: &[Bytes]) -> SeriesId {
@@ -621,6 +638,9 @@ fn read_snapshot(bytes: &[u8]) -> Vec<(&'static str, String)> {
     let kind = |owner: &OwnerName| if owner.is_group { "group" } else { "user" };
     let owner = |owner: &OwnerName| format!("{} {} {}", kind(owner), owner.number, owner.name);
     let Totals { files, directories, bytes, bytes_new, bytes_stored } = snapshot.totals;
+    let offset = snapshot.utc_offset().unwrap().seconds.to_string();
+    let in_place_of = snapshot.in_place_of().unwrap();
+    let in_place_of = format!("{} number {}", in_place_of.snapshot, in_place_of.sequence);
     vec![
         ("id", snapshot.id.to_string()),
         ("series", snapshot.series.to_string()),
@@ -634,21 +654,23 @@ fn read_snapshot(bytes: &[u8]) -> Vec<(&'static str, String)> {
         ("problems", format!("{} of {}", snapshot.problems.len(), snapshot.problem_count)),
         ("owners", snapshot.owners.iter().map(owner).collect::<Vec<_>>().join(", ")),
         ("verified", snapshot.verified.to_string()),
+        ("utc_offset", offset),
+        ("in_place_of", in_place_of),
     ]
 }
 
-fn tombstone() -> Tombstone {
-    let mut tombstone = Tombstone {
-        version: 1,
-        lease: SnapshotId::new(LEASE),
-        plan: 7,
-        reason: "silent".to_owned(),
-        tag: [0; 32],
-    };
-    let encoded = tombstone.encode().unwrap();
+/// Puts the tag on an object that the document describes: the admin key, over its kind and its fields.
+fn tagged<T: Tagged>(mut object: T) -> T {
+    let encoded = object.encode().unwrap();
     let admin = crypto::derive(context::ADMIN, &counting(0));
-    tombstone.tag = crypto::keyed_tag(&admin, &encoded[..encoded.len() - 32]);
-    tombstone
+    let message = [&[T::KIND as u8], &encoded[..encoded.len() - 32]].concat();
+    object.set_tag(crypto::keyed_tag(&admin, &message));
+    object
+}
+
+fn tombstone() -> Tombstone {
+    let lease = SnapshotId::new(LEASE);
+    tagged(Tombstone { version: 1, lease, plan: 7, reason: "silent".to_owned(), tag: [0; 32] })
 }
 
 fn read_tombstone(bytes: &[u8]) -> Vec<(&'static str, String)> {
@@ -658,6 +680,111 @@ fn read_tombstone(bytes: &[u8]) -> Vec<(&'static str, String)> {
         ("plan", tombstone.plan.to_string()),
         ("reason", tombstone.reason),
     ]
+}
+
+fn forget_record() -> ForgetRecord {
+    let snapshot = snapshot();
+    tagged(ForgetRecord {
+        version: 1,
+        forgotten_at: Timestamp::from_seconds(1_800_000_000),
+        host: "web1".to_owned(),
+        reason: "moved away".to_owned(),
+        policy: "--keep-last 3".to_owned(),
+        snapshots: vec![ForgottenSnapshot {
+            id: snapshot.id,
+            series: snapshot.series,
+            sequence: snapshot.sequence,
+        }],
+        extensions: Vec::new(),
+        tag: [0; 32],
+    })
+}
+
+fn read_forget_record(bytes: &[u8]) -> Vec<(&'static str, String)> {
+    let record = ForgetRecord::decode(bytes).unwrap();
+    assert_eq!(record.encode().unwrap(), bytes);
+    let snapshots = record.snapshots.iter();
+    let snapshots = snapshots.map(|one| format!("{} number {} of {}", one.id, one.sequence, one.series));
+    vec![
+        ("forgotten_at", record.forgotten_at.seconds.to_string()),
+        ("host", record.host.clone()),
+        ("reason", record.reason.clone()),
+        ("policy", record.policy.clone()),
+        ("snapshots", snapshots.collect::<Vec<_>>().join(", ")),
+    ]
+}
+
+fn body() -> Body {
+    let pack = |byte| PackId::new([byte; 32]);
+    Body::new(vec![pack(1), pack(2)], vec![pack(3)], vec![IndexObjectId::new([4; 32])])
+}
+
+fn read_body(bytes: &[u8]) -> Vec<(&'static str, String)> {
+    let body = Body::decode(bytes).unwrap();
+    assert_eq!(body.encode().unwrap(), bytes);
+    vec![
+        ("data_packs", body.data_packs.len().to_string()),
+        ("meta_packs", body.meta_packs.len().to_string()),
+        ("index_objects", body.index_objects.len().to_string()),
+    ]
+}
+
+fn body_ref() -> BodyRef {
+    BodyRef { id: BodyId::new([0x55; 32]), digest: Body::digest(&body().encode().unwrap()) }
+}
+
+const COUNTS: PruneCounts = PruneCounts { packs: 3, index_objects: 1, bytes: 80 << 20 };
+
+fn plan() -> Plan {
+    tagged(Plan {
+        version: 1,
+        number: 7,
+        body: body_ref(),
+        base: base_digest(&[SnapshotId::new(LEASE)].into()),
+        counts: COUNTS,
+        extensions: Vec::new(),
+        tag: [0; 32],
+    })
+}
+
+fn counts_text(counts: PruneCounts) -> String {
+    let PruneCounts { packs, index_objects, bytes } = counts;
+    format!("{packs} packs, {index_objects} index objects, {bytes} bytes")
+}
+
+fn read_plan(bytes: &[u8]) -> Vec<(&'static str, String)> {
+    let plan = Plan::decode(bytes).unwrap();
+    vec![
+        ("number", plan.number.to_string()),
+        ("body", plan.body.id.to_string()),
+        ("digest", hex(&plan.body.digest)),
+        ("base", hex(&plan.base)),
+        ("counts", counts_text(plan.counts)),
+    ]
+}
+
+fn verdict() -> Verdict {
+    let Plan { version, number, body, base, counts, extensions, tag } = plan();
+    tagged(Verdict { version, number, plan: [0x66; 32], body, base, counts, extensions, tag })
+}
+
+fn read_verdict(bytes: &[u8]) -> Vec<(&'static str, String)> {
+    let verdict = Verdict::decode(bytes).unwrap();
+    vec![
+        ("number", verdict.number.to_string()),
+        ("plan", hex(&verdict.plan)),
+        ("body", verdict.body.id.to_string()),
+        ("counts", counts_text(verdict.counts)),
+    ]
+}
+
+fn done() -> Done {
+    tagged(Done { version: 1, number: 7, verdict: [0x77; 32], extensions: Vec::new(), tag: [0; 32] })
+}
+
+fn read_done(bytes: &[u8]) -> Vec<(&'static str, String)> {
+    let done = Done::decode(bytes).unwrap();
+    vec![("number", done.number.to_string()), ("verdict", hex(&done.verdict))]
 }
 
 fn parity_of_abc() -> Vec<u8> {

@@ -9,6 +9,7 @@ Needs the packages blake3, cryptography and zstandard.
 """
 
 import argparse
+import hmac
 import json
 import pathlib
 import struct
@@ -19,7 +20,7 @@ from blake3 import blake3
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 HEADER_LEN, TAG_LEN, TAIL_LEN = 112, 16, 48
-DATA_PACK, META_PACK, INDEX, SNAPSHOT, TOMBSTONE, KEYRING = 1, 2, 3, 4, 5, 12
+DATA_PACK, META_PACK, INDEX, SNAPSHOT, TOMBSTONE, FORGET, KEYRING = 1, 2, 3, 4, 5, 7, 12
 FRAME_MAX = 16 << 20
 
 
@@ -219,7 +220,7 @@ class Repository:
         self.generations = dict(keyring.list(generation))
         keyring.end()
         self.id_keys = [derive(word, master) for word in ("chunk id", "node id", "list id")]
-        self.config_key = derive("config", master)
+        self.config_key, self.admin_key = derive("config", master), derive("admin", master)
         self.chunker_key, self.split_key = derive("chunker", master), derive("split", master)
 
     def root(self, header):
@@ -389,9 +390,23 @@ class Repository:
             else:
                 yield below, entry, self.file(entry) if entry["kind"] == 1 else None
 
+    def forgotten(self):
+        dead = set()
+        for name in self.names("forget"):
+            header, plain = self.open_object(name, (FORGET,), "")
+            payload = self.read(name)[: header.payload_len]
+            refuse_unless(blake3(payload).hexdigest() == name.split("/")[1], f"{name} has another hash")
+            record = read_all(plain, read_forget_record)
+            if hmac.compare_digest(keyed(self.admin_key, bytes([FORGET]) + plain[:-32]), record["tag"]):
+                dead |= {snapshot for snapshot, _, _ in record["snapshots"]}
+        return dead
+
     def latest(self):
-        snapshots = []
-        for name in self.names("snapshot"):
+        snapshots, names = [], self.names("snapshot")
+        dead = self.forgotten()
+        for name in names:
+            if bytes.fromhex(name.split("/")[1]) in dead:
+                continue
             header, plain = self.open_object(name, (SNAPSHOT, TOMBSTONE), name)
             if header.kind == SNAPSHOT:
                 snapshots.append(read_all(plain, read_snapshot))
@@ -473,6 +488,15 @@ def read_snapshot(wire):
     snapshot.update(seen=wire.optional(wire.varint), verified=wire.flag(), program=wire.text())
     snapshot["extensions"] = wire.list(wire.extension)
     return snapshot
+
+
+def read_forget_record(wire):
+    refuse_unless(wire.u8() == 1, "the version of a forget record is unknown")
+    record = dict(forgotten_at=wire.moment(), host=wire.text(), reason=wire.text(), policy=wire.text())
+    record["snapshots"] = wire.list(lambda: (wire.take(16), wire.take(16), wire.varint()))
+    record["extensions"] = wire.list(wire.extension)
+    record["tag"] = wire.take(32)
+    return record
 
 
 # What a reader need not know, and --check recomputes -------------------------------------------------------------------
@@ -581,11 +605,11 @@ def check_leaves(repository, leaves):
 
 
 def check_objects(repository):
-    for folder in ("data", "meta", "index", "snapshot", "keyring"):
+    for folder in ("data", "meta", "index", "snapshot", "forget", "keyring"):
         for name in repository.names(folder):
             data = repository.read(name)
             payload, rest = data[: Header(data).payload_len], data[Header(data).payload_len :]
-            if folder in ("data", "meta", "index"):
+            if folder in ("data", "meta", "index", "forget"):
                 refuse_unless(blake3(payload).hexdigest() == name.rsplit("/")[-1], f"{name} has another hash")
             if len(payload) <= 1 << 18 and repository.config["parity"]:
                 refuse_unless(parity(payload) == rest, f"the parity of {name} is another")

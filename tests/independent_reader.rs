@@ -16,6 +16,7 @@ use kluis::chunker::ChunkSizes;
 use kluis::clock::SystemClock;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::Silent;
+use kluis::forget;
 use kluis::format::key_file;
 use kluis::repo::{Identity, InitOptions, Repo, Surroundings, UnlockSecret};
 use kluis::storage::{LocalStorage, LocalStorageOptions};
@@ -78,6 +79,13 @@ fn make_repository(place: &Path, cache: &Path, source: &Path) {
     let options = BackupOptions { sources: vec![source.to_owned()], ..BackupOptions::default() };
     let report = backup::run(&repo, &options, &Silent::default()).unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
+    // A newer one of something else was forgotten: a reader passes over it.
+    let other = tempfile::tempdir().unwrap();
+    let options = BackupOptions { sources: vec![other.path().to_owned()], ..options };
+    backup::run(&repo, &options, &Silent::default()).unwrap();
+    let list = repo.snapshots().unwrap();
+    let newest = list.snapshots.last().unwrap().id;
+    forget::run(&repo, &list, &[newest], &Default::default(), &Silent::default()).unwrap();
 }
 
 /// Everything below a folder by absolute path.

@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use kluis::format::Tagged;
 use kluis::format::snapshot::{Snapshot, Tombstone};
 use libfuzzer_sys::fuzz_target;
 
@@ -9,6 +10,7 @@ fuzz_target!(|data: &[u8]| {
     if let Ok(snapshot) = Snapshot::decode(data) {
         let again = snapshot.encode().expect("what was decoded can be encoded");
         assert_eq!(Snapshot::decode(&again).as_ref(), Ok(&snapshot));
+        let _ = (snapshot.utc_offset(), snapshot.in_place_of());
     }
     if let Ok(tombstone) = Tombstone::decode(data) {
         let again = tombstone.encode().expect("what was decoded can be encoded");

@@ -8,7 +8,7 @@ use super::{CheckError, stop_if_interrupted};
 use crate::event::Observer;
 use crate::id::SnapshotId;
 use crate::repo::names::{self, Named};
-use crate::repo::{ControlVerdict, CopyState, Repo};
+use crate::repo::{ControlVerdict, CopyState, DamageReason, Repo};
 use crate::storage::HeldState;
 
 /// Checks every small object that was listed.
@@ -34,6 +34,8 @@ fn code_of(object: Named) -> FindingCode {
         Named::Config(_) => FindingCode::ConfigDamaged,
         Named::Slot(_) => FindingCode::SlotDamaged,
         Named::Keyring(_) => FindingCode::KeyringDamaged,
+        Named::Forget(_) => FindingCode::ForgetRecordDamaged,
+        Named::Plan(_) | Named::Verdict(_) | Named::Done(_) | Named::Body(_) => FindingCode::DecisionDamaged,
         _ => FindingCode::SnapshotDamaged,
     }
 }
@@ -43,6 +45,12 @@ fn judge(repo: &Repo, object: Named, verdict: &ControlVerdict, findings: &mut Fi
     let copy_is_good = matches!(verdict.copy, CopyState::Good);
     match &verdict.first {
         Some(Ok(())) => {}
+        // Whoever may write to the storage can put one there. It does nothing, and neither copy is better.
+        Some(Err(DamageReason::Tag)) if matches!(object, Named::Forget(_)) => {
+            let message = "nobody who may forget has tagged it; it is ignored";
+            findings.add(Finding::damage(FindingCode::ForgetRecordUntagged, &name, message));
+            return;
+        }
         Some(Err(reason)) => {
             let copy = if copy_is_good { "its second copy is good" } else { "it has no good copy" };
             let finding = Finding::damage(code_of(object), &name, format!("{reason}; {copy}"));
@@ -62,7 +70,7 @@ fn judge(repo: &Repo, object: Named, verdict: &ControlVerdict, findings: &mut Fi
     let copy = names::copy(&name);
     match &verdict.copy {
         CopyState::Good => {}
-        CopyState::Missing if repo.config().copies && verdict.first.is_some() => {
+        CopyState::Missing if object.has_copy() && repo.config().copies && verdict.first.is_some() => {
             let finding = Finding::note(FindingCode::CopyDamaged, copy, "the second copy is missing");
             findings.add(if first_is_good { finding.mendable() } else { finding });
         }

@@ -35,6 +35,14 @@ pub enum FindingCode {
     OriginalMissing,
     /// A snapshot that another one continues, or that this computer saw before, is gone.
     SnapshotChainGap,
+    /// A forget record that this computer saw before is gone.
+    ForgetRecordMissing,
+    /// A forget record does not open.
+    ForgetRecordDamaged,
+    /// A forget record that nobody wrote who may forget.
+    ForgetRecordUntagged,
+    /// What a prune decided does not open, or nobody wrote it who may prune.
+    DecisionDamaged,
     /// A statement of a lease does not open.
     LeaseDamaged,
     /// A lease whose first statement is gone.

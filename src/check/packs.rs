@@ -28,7 +28,7 @@ pub struct Listing {
     pub index_objects: Vec<IndexObjectId>,
     /// Statements of leases.
     pub leases: BTreeSet<(SnapshotId, Option<u32>)>,
-    /// Settings, slots, keyrings and snapshots, also those of which only the copy is there.
+    /// Small control objects, also those of which only the copy is there, and bodies.
     pub controls: Vec<Named>,
 }
 
@@ -41,18 +41,15 @@ pub fn list(repo: &Repo, findings: &mut Findings) -> Result<Listing, CheckError>
             let copy_of = listed.name.as_str().strip_prefix("copy/");
             let copied = copy_of.and_then(|name| crate::storage::ObjectName::new(name).ok());
             match names::parse(copied.as_ref().unwrap_or(&listed.name)) {
-                Some(
-                    object @ (Named::Config(_) | Named::Slot(_) | Named::Keyring(_) | Named::Snapshot(_)),
-                ) => {
-                    listing.controls.push(object);
-                }
-                Some(Named::Decision | Named::Temporary) => {}
+                Some(object) if object.has_copy() => listing.controls.push(object),
+                Some(Named::Temporary) => {}
                 None => unparsable.push(listed.name),
                 Some(_) if copied.is_some() => unparsable.push(listed.name),
-                Some(Named::Readme | Named::Reserve) => {}
+                Some(body @ Named::Body(_)) => listing.controls.push(body),
                 Some(Named::Pack(kind, id)) => drop(listing.packs.insert((kind, id), listed.len)),
                 Some(Named::Index(id)) => listing.index_objects.push(id),
                 Some(Named::Lease(id, number)) => drop(listing.leases.insert((id, number))),
+                Some(_) => {}
             }
         })
         .map_err(RepoError::from)?;

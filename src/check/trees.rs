@@ -12,12 +12,11 @@ use super::packs::last_cause;
 use super::standing::{Loss, Standing};
 use super::{CheckError, Look};
 use crate::event::Progress;
-use crate::format::node::Node;
-use crate::format::tree::{ChunkRef, Content};
+use crate::format::tree::ChunkRef;
 use crate::id::ContentId;
 use crate::index::Place;
 use crate::repo::names;
-use crate::repo::{DamageReason, NodeRef, RepoError, TreeReader};
+use crate::repo::{DamageReason, NodeRef, References, RepoError, TreeReader, references};
 use crate::storage::StorageError;
 
 /// Nodes that are worked on together.
@@ -30,39 +29,6 @@ pub fn place_key(place: Place) -> Option<u64> {
     let pack = u64::from(place.pack.0);
     let fits = pack < 1 << 24 && place.start < 1 << 24;
     fits.then(|| pack << 40 | u64::from(place.frame) << 24 | u64::from(place.start))
-}
-
-/// What a node refers to.
-pub struct References {
-    /// Nodes, in order.
-    pub nodes: Vec<NodeRef>,
-    /// Chunks, in order.
-    pub chunks: Vec<ChunkRef>,
-}
-
-/// Everything that a node refers to.
-pub fn references(node: Node) -> References {
-    let mut found = References { nodes: Vec::new(), chunks: Vec::new() };
-    match node {
-        Node::DirectoryLeaf(leaf) => {
-            for entry in leaf.entries {
-                match entry.content {
-                    Content::Chunks(mut chunks) => found.chunks.append(&mut chunks),
-                    Content::List(id) => found.nodes.push(NodeRef::List(id)),
-                    Content::Directory(id) => found.nodes.push(NodeRef::Directory(id)),
-                    Content::None | Content::LinkTarget(_) | Content::Device(..) => {}
-                }
-            }
-        }
-        Node::DirectoryBranch(branch) => {
-            found.nodes.extend(branch.children.iter().map(|part| NodeRef::Directory(part.id)));
-        }
-        Node::ListLeaf(leaf) => found.chunks = leaf.chunks,
-        Node::ListBranch(branch) => {
-            found.nodes.extend(branch.children.iter().map(|part| NodeRef::List(part.id)));
-        }
-    }
-    found
 }
 
 /// What came of a node.

@@ -7,6 +7,7 @@ use crate::backup::BackupError;
 use crate::check::CheckError;
 use crate::cli::exit::{Exit, Failure};
 use crate::crypto::KdfError;
+use crate::forget::ForgetError;
 use crate::index::{CacheFolderError, IndexError, WitnessError};
 use crate::repo::RepoError;
 use crate::restore::RestoreError;
@@ -51,6 +52,10 @@ fn repo_hint(error: &RepoError) -> Option<&'static str> {
         RepoError::NoSnapshot { .. } | RepoError::AmbiguousSnapshot { .. } => {
             "`repo snapshots` lists what there is"
         }
+        RepoError::Forgotten { is_there: true, .. } => {
+            "`repo undo-forget` brings it back, until the next prune"
+        }
+        RepoError::Forgotten { is_there: false, .. } => "`repo snapshots` lists what there is",
         RepoError::NoPath { .. } => "`repo ls SNAPSHOT` lists what the snapshot holds",
         RepoError::NotVerified(_) => "test the memory of this computer before you trust it with backups",
         RepoError::LastSlot => "add another passphrase or key file first: `repo key add`",
@@ -152,6 +157,19 @@ impl From<CheckError> for Failure {
         match error {
             CheckError::Repo(error) => error.into(),
             CheckError::Interrupted => Failure::of(Exit::Interrupted, &error),
+        }
+    }
+}
+
+impl From<ForgetError> for Failure {
+    fn from(error: ForgetError) -> Self {
+        match error {
+            ForgetError::Repo(error) => error.into(),
+            ForgetError::Gone { .. } => Failure::of(Exit::Failed, &error)
+                .hint("`repo undo-forget` without a snapshot lists what can come back"),
+            ForgetError::Incomplete { .. } => Failure::of(Exit::Failed, &error)
+                .hint("a prune has begun to remove it, or the repository is damaged: see `repo check`"),
+            ForgetError::Interrupted => Failure::of(Exit::Interrupted, &error),
         }
     }
 }

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::format::FormatError;
+use crate::format::container::ObjectKind;
 use crate::format::tree::Extension;
+use crate::format::{ADMIN_TAG_LEN, FormatError, Tagged};
 use crate::id::{NodeId, SeriesId, SnapshotId};
 use crate::limits;
 use crate::wire::{self, Bytes, Validate, WireError, ensure};
@@ -93,7 +94,80 @@ pub struct OwnerName {
     pub name: String,
 }
 
+/// The defined extensions of a snapshot.
+pub mod tag {
+    /// What clocks showed where the backup ran: [`super::UtcOffset`].
+    pub const UTC_OFFSET: u32 = 1;
+    /// The forgotten snapshot that this one brings back: [`super::InPlaceOf`].
+    pub const IN_PLACE_OF: u32 = 2;
+}
+
+/// How far the clocks where a backup ran were ahead of UTC when it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UtcOffset {
+    /// Seconds east of UTC; less than 26 hours in either direction.
+    pub seconds: i64,
+}
+
+impl Validate for UtcOffset {
+    fn validate(&self) -> Result<(), WireError> {
+        ensure(self.seconds.unsigned_abs() < 26 * 3600, "it is no offset from UTC")
+    }
+}
+
+/// The forgotten snapshot whose content a snapshot brings back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InPlaceOf {
+    /// The forgotten snapshot; it stays dead.
+    pub snapshot: SnapshotId,
+    /// The place in the series that a policy gives to the one that brings it back.
+    pub sequence: u64,
+}
+
+impl Validate for InPlaceOf {
+    fn validate(&self) -> Result<(), WireError> {
+        ensure(self.sequence > 0, "its sequence number is zero")
+    }
+}
+
+const EXTENSION_BYTES_MAX: usize = 64;
+
+fn read_extension<T: serde::de::DeserializeOwned + Validate>(all: &[Extension], tag: u32) -> Option<T> {
+    let extension = all.iter().find(|extension| extension.tag == tag)?;
+    // Extensions are optional: one that cannot be read counts as none.
+    wire::decode(extension.value.as_slice(), EXTENSION_BYTES_MAX).ok()
+}
+
 impl Snapshot {
+    /// What clocks showed where the backup ran, if that was recorded.
+    pub fn utc_offset(&self) -> Option<UtcOffset> {
+        read_extension(&self.extensions, tag::UTC_OFFSET)
+    }
+
+    /// Records what clocks show where the backup runs.
+    pub fn set_utc_offset(&mut self, offset: UtcOffset) -> Result<(), FormatError> {
+        self.set_extension(tag::UTC_OFFSET, &offset)
+    }
+
+    /// The forgotten snapshot that this one brings back, if it does.
+    pub fn in_place_of(&self) -> Option<InPlaceOf> {
+        read_extension(&self.extensions, tag::IN_PLACE_OF)
+    }
+
+    /// Records that this snapshot brings back a forgotten one.
+    pub fn set_in_place_of(&mut self, forgotten: InPlaceOf) -> Result<(), FormatError> {
+        self.set_extension(tag::IN_PLACE_OF, &forgotten)
+    }
+
+    fn set_extension<T: Serialize + Validate>(&mut self, tag: u32, value: &T) -> Result<(), FormatError> {
+        let value = wire::encode(value, EXTENSION_BYTES_MAX).map_err(FormatError::of(OBJECT))?;
+        let extension = Extension { tag, value: value.into() };
+        self.extensions.retain(|before| before.tag != tag);
+        let at = self.extensions.partition_point(|before| before.tag < tag);
+        self.extensions.insert(at, extension);
+        Ok(())
+    }
+
     /// Encodes the snapshot, which must be within the limits.
     pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
         wire::encode(self, limits::SMALL_OBJECT_BYTES_MAX).map_err(FormatError::of(OBJECT))
@@ -135,8 +209,8 @@ pub struct Tombstone {
     pub plan: u64,
     /// Why it was fenced, for people.
     pub reason: String,
-    /// Keyed hash under the admin key over all fields before.
-    pub tag: [u8; 32],
+    /// See [`Tagged`].
+    pub tag: [u8; ADMIN_TAG_LEN],
 }
 
 impl Tombstone {
@@ -144,9 +218,20 @@ impl Tombstone {
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         wire::decode(bytes, limits::SMALL_OBJECT_BYTES_MAX).map_err(FormatError::of("tombstone"))
     }
+}
 
-    /// Encodes a tombstone.
-    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
+impl Tagged for Tombstone {
+    const KIND: ObjectKind = ObjectKind::Tombstone;
+
+    fn tag(&self) -> &[u8; ADMIN_TAG_LEN] {
+        &self.tag
+    }
+
+    fn set_tag(&mut self, tag: [u8; ADMIN_TAG_LEN]) {
+        self.tag = tag;
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, FormatError> {
         wire::encode(self, limits::SMALL_OBJECT_BYTES_MAX).map_err(FormatError::of("tombstone"))
     }
 }

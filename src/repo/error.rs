@@ -99,6 +99,14 @@ pub enum RepoError {
         /// What it could mean.
         candidates: Vec<SnapshotId>,
     },
+    /// The snapshot that was asked for is dead.
+    #[error("snapshot {} was forgotten", .id.short())]
+    Forgotten {
+        /// Which.
+        id: SnapshotId,
+        /// Whether it is still stored.
+        is_there: bool,
+    },
     /// A path is not in a snapshot.
     #[error("the snapshot holds no {path}")]
     NoPath {

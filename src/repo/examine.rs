@@ -7,18 +7,20 @@ mod pack;
 
 pub use pack::{PackVerdict, PackVerifier, index_agrees};
 
+use crate::format::body::Body;
 use crate::format::container::{Header, ObjectKind};
 use crate::format::index_object::IndexObject;
 use crate::format::lease::LeaseStatement;
 use crate::format::node::Node;
-use crate::format::parity;
+use crate::format::plan::{Done, Plan, Verdict};
+use crate::format::{FormatError, Tagged, parity};
 use crate::hash::payload_id;
 use crate::id::{ContentId, IndexObjectId, ListId, NodeId, SnapshotId};
 use crate::index::{CacheFolderError, Place, VerifiedPacks};
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::names::Named;
 use crate::repo::tree_reader::TreeReader;
-use crate::repo::{Repo, names, sealing, settings, slots};
+use crate::repo::{Repo, names, sealing, settings, slots, tags};
 use crate::storage::StorageError;
 
 /// What became of the second copy of a control object.
@@ -61,7 +63,7 @@ impl NodeRef {
 }
 
 impl Repo {
-    /// Looks at settings, a slot, a keyring or a snapshot, and at its second copy. Other objects have no copy.
+    /// Looks at a small control object or a body, and at its second copy where there is one.
     pub fn examine_control(&self, object: Named) -> Result<ControlVerdict, RepoError> {
         let Some(name) = object.object_name() else {
             return Ok(ControlVerdict { first: None, copy: CopyState::Missing });
@@ -107,8 +109,55 @@ impl Repo {
                 self.open_snapshot(id, stored)?;
                 self.examine_end(stored)
             }
-            _ => Ok(()),
+            Named::Forget(id) => {
+                // What parity could mend is damaged all the same.
+                examine_id(id.bytes(), stored)?;
+                self.open_forget(id, stored)?;
+                self.examine_end(stored)
+            }
+            Named::Plan(number) => {
+                self.examine_decision(object, stored, |plain| Plan::decode(plain), |it| it.number == number)
+            }
+            Named::Verdict(number) => self.examine_decision(
+                object,
+                stored,
+                |plain| Verdict::decode(plain),
+                |it| it.number == number,
+            ),
+            Named::Done(number) => {
+                self.examine_decision(object, stored, |plain| Done::decode(plain), |it| it.number == number)
+            }
+            Named::Body(id) => {
+                examine_id(id.bytes(), stored)?;
+                let plain = sealing::open_object(&self.keys, self.id, ObjectKind::Body, None, stored)?;
+                Body::decode(&plain)?;
+                self.examine_end(stored)
+            }
+            Named::Readme
+            | Named::Reserve
+            | Named::Pack(..)
+            | Named::Index(_)
+            | Named::Lease(..)
+            | Named::Temporary => Ok(()),
         }
+    }
+
+    /// What is wrong with a decision of a prune.
+    fn examine_decision<T: Tagged>(
+        &self,
+        object: Named,
+        stored: &[u8],
+        decode: impl Fn(&[u8]) -> Result<T, FormatError>,
+        number_is_right: impl Fn(&T) -> bool,
+    ) -> Result<(), DamageReason> {
+        let name = object.object_name().map(|name| name.to_string());
+        let plain = sealing::open_object(&self.keys, self.id, T::KIND, name.as_deref(), stored)?;
+        let decision = decode(&plain)?;
+        if !number_is_right(&decision) {
+            return Err(DamageReason::Kind);
+        }
+        tags::verify(&self.keys, &decision)?;
+        self.examine_end(stored)
     }
 
     /// Whether the parity behind a payload is what it should be, and nothing else follows.
@@ -236,6 +285,11 @@ impl TreeReader {
         let again = node.encode().map_err(|error| damaged(error.into()))?;
         if again == bytes { Ok(node) } else { Err(damaged(DamageReason::Encoding)) }
     }
+}
+
+fn examine_id(id: &[u8; 32], stored: &[u8]) -> Result<(), DamageReason> {
+    let payload = sealing::payload_of(stored).ok_or(DamageReason::Short)?;
+    if payload_id(payload) == *id { Ok(()) } else { Err(DamageReason::Id) }
 }
 
 fn unreadable(error: &StorageError) -> DamageReason {

@@ -26,6 +26,8 @@ pub struct Keys {
     pub split: Secret<32>,
     /// Tags the settings.
     pub config: Secret<32>,
+    /// Tags what may destroy.
+    pub admin: Secret<32>,
     /// Tells two key sets apart without saying anything about them.
     pub fingerprint: [u8; 32],
     generations: Vec<Generation>,
@@ -40,6 +42,7 @@ impl Keys {
             chunker: derive(context::CHUNKER, &master),
             split: derive(context::SPLIT, &master),
             config: derive(context::CONFIG, &master),
+            admin: derive(context::ADMIN, &master),
             fingerprint: *derive(context::FINGERPRINT, &master).expose(),
             generations: keyring.generations.iter().map(Generation::new).collect(),
         }

@@ -1,6 +1,6 @@
 //! Where each object of a repository lies (docs/format.md, "Names").
 
-use crate::id::{IndexObjectId, PackId, SlotId, SnapshotId};
+use crate::id::{BodyId, ForgetId, IndexObjectId, PackId, SlotId, SnapshotId};
 use crate::index::PackKind;
 use crate::storage::ObjectName;
 
@@ -80,6 +80,31 @@ pub fn snapshot(id: &SnapshotId) -> ObjectName {
     name(format!("{SNAPSHOT}/{id}"))
 }
 
+/// A forget record.
+pub fn forget(id: &ForgetId) -> ObjectName {
+    name(format!("{FORGET}/{id}"))
+}
+
+/// The plan of a prune.
+pub fn plan(number: u64) -> ObjectName {
+    name(format!("{PRUNE}/{number:08}.plan"))
+}
+
+/// The verdict of a prune.
+pub fn verdict(number: u64) -> ObjectName {
+    name(format!("{PRUNE}/{number:08}.verdict"))
+}
+
+/// The end of a prune.
+pub fn done(number: u64) -> ObjectName {
+    name(format!("{PRUNE}/{number:08}.done"))
+}
+
+/// The long lists of a plan or verdict.
+pub fn body(id: &BodyId) -> ObjectName {
+    name(format!("{BODY}/{id}"))
+}
+
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
@@ -101,8 +126,16 @@ pub enum Named {
     Lease(SnapshotId, Option<u32>),
     /// A snapshot, or the tombstone in its place.
     Snapshot(SnapshotId),
-    /// A forget record, or a decision of a prune: nothing that this version can read.
-    Decision,
+    /// A forget record.
+    Forget(ForgetId),
+    /// The plan of a prune.
+    Plan(u64),
+    /// The verdict of a prune.
+    Verdict(u64),
+    /// The end of a prune.
+    Done(u64),
+    /// The long lists of a plan or verdict.
+    Body(BodyId),
     /// Something unfinished.
     Temporary,
 }
@@ -125,7 +158,18 @@ pub fn parse(of: &ObjectName) -> Option<Named> {
             Named::Lease(id.parse().ok()?, number)
         }
         SNAPSHOT => Named::Snapshot(leaf.parse().ok()?),
-        FORGET | PRUNE | BODY => return Some(Named::Decision),
+        FORGET => Named::Forget(leaf.parse().ok()?),
+        PRUNE => {
+            let (number, kind) = leaf.split_once('.')?;
+            let number = number.parse().ok()?;
+            match kind {
+                "plan" => Named::Plan(number),
+                "verdict" => Named::Verdict(number),
+                "done" => Named::Done(number),
+                _ => return None,
+            }
+        }
+        BODY => Named::Body(leaf.parse().ok()?),
         TEMPORARY => return Some(Named::Temporary),
         _ => return None,
     };
@@ -147,8 +191,34 @@ impl Named {
             Self::Lease(id, Some(number)) => lease(id, *number),
             Self::Lease(id, None) => lease_end(id),
             Self::Snapshot(id) => snapshot(id),
-            Self::Decision | Self::Temporary => return None,
+            Self::Forget(id) => forget(id),
+            Self::Plan(number) => plan(*number),
+            Self::Verdict(number) => verdict(*number),
+            Self::Done(number) => done(*number),
+            Self::Body(id) => body(id),
+            Self::Temporary => return None,
         })
+    }
+
+    /// Whether there is a second copy of it, where copies are kept.
+    pub fn has_copy(&self) -> bool {
+        match self {
+            Self::Config(_)
+            | Self::Slot(_)
+            | Self::Keyring(_)
+            | Self::Snapshot(_)
+            | Self::Forget(_)
+            | Self::Plan(_)
+            | Self::Verdict(_)
+            | Self::Done(_) => true,
+            Self::Readme
+            | Self::Reserve
+            | Self::Pack(..)
+            | Self::Index(_)
+            | Self::Lease(..)
+            | Self::Body(_)
+            | Self::Temporary => false,
+        }
     }
 }
 
@@ -175,6 +245,11 @@ mod tests {
             Named::Lease(SnapshotId::new([4; 16]), Some(17)),
             Named::Lease(SnapshotId::new([4; 16]), None),
             Named::Snapshot(SnapshotId::new([5; 16])),
+            Named::Forget(ForgetId::new([6; 32])),
+            Named::Plan(1),
+            Named::Verdict(123_456_789),
+            Named::Done(7),
+            Named::Body(BodyId::new([8; 32])),
         ];
         for named in all {
             assert_eq!(parse(&named.object_name().unwrap()), Some(named));
@@ -194,6 +269,10 @@ mod tests {
             format!("index/x/{id}"),
             format!("lease/{}.01", SnapshotId::new([1; 16])),
             "copy/config/1".to_owned(),
+            "prune/1.plan".to_owned(),
+            "prune/00000001.plan.old".to_owned(),
+            "prune/00000001".to_owned(),
+            format!("forget/{}", SnapshotId::new([1; 16])),
         ] {
             assert_eq!(parse(&ObjectName::new(text.clone()).unwrap()), None, "{text}");
         }

@@ -1,26 +1,35 @@
 //! Snapshots: list, select, commit (docs/format.md, "Snapshots").
+//!
+//! A snapshot is *live* if its object is there and no forget record names it. Whatever lists or selects snapshots sees
+//! live ones only. `snapshot/` is always listed before `forget/`, so that a snapshot that a prune deletes in between is
+//! explained by its record.
 
 use std::collections::BTreeMap;
 
 use crate::format::container::{Header, ObjectKind};
 use crate::format::snapshot::{Snapshot, Tombstone};
-use crate::id::SnapshotId;
-use crate::index::{Observed, SeriesMark, WitnessError};
+use crate::id::{SeriesId, SnapshotId};
+use crate::index::{Observed, SeriesMark, WitnessError, WitnessedNumber};
 use crate::repo::error::{DamageReason, RepoError};
+use crate::repo::forgets::Forgotten;
 use crate::repo::names::Named;
-use crate::repo::{Repo, names, sealing};
+use crate::repo::{Repo, names, sealing, tags};
 use crate::storage::{Created, StorageError};
 
 /// A listing that contradicts what this computer saw before is made again so often.
 const LISTING_COUNT_MAX: u32 = 3;
 
-/// All snapshots that can be read, oldest first.
+/// All live snapshots that can be read, oldest first, and what is known of dead ones.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
     /// By time, then by id.
     pub snapshots: Vec<Snapshot>,
-    /// Snapshots that cannot be read, and why.
+    /// Live snapshots that cannot be read, and why.
     pub damaged: Vec<(SnapshotId, String)>,
+    /// What was forgotten.
+    pub forgotten: Forgotten,
+    /// Forgotten snapshots whose objects are still there, by id.
+    pub dead: Vec<SnapshotId>,
 }
 
 /// Narrows a list of snapshots. Everything given must fit.
@@ -93,7 +102,7 @@ impl SnapshotList {
         let fits = |snapshot: &&Snapshot| snapshot.id.to_string().starts_with(&prefix);
         let mut found = self.snapshots.iter().filter(fits);
         match (found.next(), found.next()) {
-            (None, _) => Err(none()),
+            (None, _) => Err(self.find_dead(&prefix).unwrap_or_else(none)),
             (Some(only), None) => Ok(only),
             (Some(_), Some(_)) => {
                 let candidates = self.snapshots.iter().filter(fits).map(|snapshot| snapshot.id).collect();
@@ -102,30 +111,53 @@ impl SnapshotList {
         }
     }
 
-    /// The newest snapshot of a series.
-    pub fn newest_of(&self, series: crate::id::SeriesId) -> Option<&Snapshot> {
-        self.snapshots
-            .iter()
-            .filter(|snapshot| snapshot.series == series)
-            .max_by_key(|snapshot| snapshot.sequence)
+    /// That a snapshot whose id begins so was forgotten, if one was.
+    fn find_dead(&self, prefix: &str) -> Option<RepoError> {
+        let fits = |id: &SnapshotId| id.to_string().starts_with(prefix);
+        let (id, _) = self.forgotten.snapshots().find(|(id, _)| fits(id))?;
+        Some(RepoError::Forgotten { id, is_there: self.dead.contains(&id) })
+    }
+
+    /// The snapshot that was forgotten and whose id begins so.
+    pub fn select_dead(&self, selector: &str) -> Result<SnapshotId, RepoError> {
+        let prefix = selector.to_ascii_lowercase();
+        let none = || RepoError::NoSnapshot { selector: selector.to_owned() };
+        let mut found: Vec<_> = self.forgotten.snapshots().map(|(id, _)| id).collect();
+        found.retain(|id| id.to_string().starts_with(&prefix));
+        match found.as_slice() {
+            [] => Err(none()),
+            [only] => Ok(*only),
+            _ => Err(RepoError::AmbiguousSnapshot { selector: selector.to_owned(), candidates: found }),
+        }
+    }
+
+    /// Number and predecessor of the next snapshot of a series. Numbers of forgotten ones are not used again, so that
+    /// no number says two things.
+    pub fn next_of(&self, series: SeriesId) -> (u64, Option<SnapshotId>) {
+        let live = self.snapshots.iter().filter(|snapshot| snapshot.series == series);
+        let live = live.map(|snapshot| (snapshot.sequence, snapshot.id));
+        let dead = self.forgotten.snapshots().filter(|(_, dead)| dead.series == series);
+        let newest = live.chain(dead.map(|(id, dead)| (dead.sequence, id))).max();
+        (newest.map_or(1, |(sequence, _)| sequence.saturating_add(1)), newest.map(|(_, id)| id))
     }
 }
 
 impl Repo {
     /// Reads all snapshots, and compares them with what this computer saw before: a series whose newest snapshots
-    /// are gone without a record is an error, because somebody hid them.
+    /// are gone without a record is an error, because somebody hid them, and so is a record that is gone.
     pub fn snapshots(&self) -> Result<SnapshotList, RepoError> {
         let mut tries = 0;
         loop {
             let list = self.list_snapshots()?;
-            // What cannot be read may well be what seems to be missing.
-            let seen = if list.damaged.is_empty() { self.witness_snapshots(&list) } else { Ok(()) };
+            let seen = self.witness_snapshots(&list);
             tries += 1;
             match seen {
                 Ok(()) => return Ok(list),
                 // Another process may have committed, and told the witness, after the listing was made.
-                Err(RepoError::Replaced(WitnessError::SeriesWentBack { .. }))
-                    if tries < LISTING_COUNT_MAX => {}
+                Err(RepoError::Replaced(
+                    WitnessError::SeriesWentBack { .. }
+                    | WitnessError::WentBack { number: WitnessedNumber::ForgetCount, .. },
+                )) if tries < LISTING_COUNT_MAX => {}
                 Err(error) => return Err(error),
             }
         }
@@ -148,8 +180,12 @@ impl Repo {
                 ids.push(id);
             }
         })?;
-        let mut list = SnapshotList::default();
+        let mut list = SnapshotList { forgotten: self.list_forgotten()?, ..SnapshotList::default() };
         for id in ids {
+            if list.forgotten.get(id).is_some() {
+                list.dead.push(id);
+                continue;
+            }
             match self.read_snapshot(id) {
                 Ok(Some(snapshot)) => list.snapshots.push(snapshot),
                 Ok(None) => {}
@@ -161,16 +197,16 @@ impl Repo {
         }
         list.snapshots.sort_by_key(|snapshot| (snapshot.started_at, snapshot.id));
         list.damaged.sort();
+        list.dead.sort_unstable();
         Ok(list)
     }
 
     fn witness_snapshots(&self, list: &SnapshotList) -> Result<(), RepoError> {
-        let mut series = BTreeMap::<_, SeriesMark>::new();
-        for snapshot in &list.snapshots {
-            let mark = SeriesMark { sequence: snapshot.sequence, snapshot: snapshot.id };
-            series.entry(snapshot.series).and_modify(|newest| *newest = mark.max(*newest)).or_insert(mark);
-        }
-        self.witness(&Observed { series: Some(series), ..self.nothing_observed() })
+        let forget_count = Some(list.forgotten.record_count());
+        // What cannot be read may well be what seems to be missing.
+        let is_complete = list.damaged.is_empty() && list.forgotten.damaged.is_empty();
+        let series = is_complete.then(|| series_marks(list));
+        self.witness(&Observed { series, forget_count, ..self.nothing_observed() })
     }
 
     /// A snapshot, or `None` for a tombstone in its place.
@@ -188,9 +224,13 @@ impl Repo {
         let (header, _) = Header::decode(stored)?;
         let open = |kind| sealing::open_object(&self.keys, self.id, kind, Some(name.as_str()), stored);
         let snapshot = match header.kind {
-            ObjectKind::Tombstone => Tombstone::decode(&open(ObjectKind::Tombstone)?).map(|_| None),
-            _ => Snapshot::decode(&open(ObjectKind::Snapshot)?).map(Some),
-        }?;
+            ObjectKind::Tombstone => {
+                let tombstone = Tombstone::decode(&open(ObjectKind::Tombstone)?)?;
+                tags::verify(&self.keys, &tombstone)?;
+                None
+            }
+            _ => Some(Snapshot::decode(&open(ObjectKind::Snapshot)?)?),
+        };
         match snapshot {
             Some(snapshot) if snapshot.id != id => Err(DamageReason::Kind),
             other => Ok(other),
@@ -215,7 +255,20 @@ impl Repo {
     }
 }
 
-fn reason_text(error: &RepoError) -> String {
+/// The newest snapshot of every series, live or dead.
+fn series_marks(list: &SnapshotList) -> BTreeMap<SeriesId, SeriesMark> {
+    let live = list.snapshots.iter().map(|it| (it.series, it.sequence, it.id));
+    let dead = list.forgotten.snapshots().map(|(id, dead)| (dead.series, dead.sequence, id));
+    let mut marks = BTreeMap::<_, SeriesMark>::new();
+    for (series, sequence, snapshot) in live.chain(dead) {
+        let mark = SeriesMark { sequence, snapshot };
+        marks.entry(series).and_modify(|newest| *newest = mark.max(*newest)).or_insert(mark);
+    }
+    marks
+}
+
+/// An error and its causes on one line.
+pub(super) fn reason_text(error: &RepoError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(next) = cause {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
 mod everyday;
+mod forget;
 mod help;
 mod home;
 mod repository;

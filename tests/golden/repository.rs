@@ -8,10 +8,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use kluis::backup::{self, BackupOptions, BackupReport, Labels};
+use kluis::check;
 use kluis::chunker::ChunkSizes;
 use kluis::clock::{FixedClock, Timestamp};
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::Silent;
+use kluis::forget::{self, ForgetOptions};
 use kluis::format::key_file;
 use kluis::format::snapshot::Snapshot;
 use kluis::format::tree::{Content, Entry, SparseMap, tag};
@@ -149,6 +151,63 @@ fn a_repository_of_format_1_is_read_and_goes_on() {
     let snapshots = describe_all(&repo);
     assert!(snapshots.contains("/file File"), "{snapshots}");
     assert_eq!(snapshots.lines().count(), expected.lines().count() + lines_of_new(&source));
+}
+
+/// Three snapshots of a small folder, two of which were forgotten, and one of those brought back.
+const FORGOTTEN: &str = "format-1-forgotten";
+
+#[test]
+fn what_was_forgotten_in_a_repository_of_format_1_stays_so() {
+    let golden = folder(FORGOTTEN);
+    let scratch = tempfile::tempdir().unwrap();
+    let (place, cache) = (scratch.path().join("repository"), scratch.path().join("cache"));
+    copy(&golden.join("repository"), &place);
+    let key = UnlockSecret::KeyFile(Secret::new(SECRET));
+    let repo = Arc::new(Repo::open(surroundings(&place, &cache), &key).unwrap());
+    assert_eq!(describe_all(&repo), fs::read_to_string(golden.join("contents.txt")).unwrap());
+    let list = repo.snapshots().unwrap();
+    assert_eq!((list.snapshots.len(), list.dead.len()), (2, 2));
+    assert_eq!(list.forgotten.warnings(), [""; 0]);
+    let record = list.forgotten.records.values().next().unwrap();
+    assert_eq!((record.reason.as_str(), record.snapshots.len()), ("golden", 2));
+    let back = list.snapshots.iter().find_map(Snapshot::in_place_of).unwrap();
+    assert_eq!(back.sequence, 1);
+    // The other one can still come back.
+    let other: Vec<_> = list.dead.iter().copied().filter(|id| *id != back.snapshot).collect();
+    forget::undo(&repo, &other, &Silent::default()).unwrap();
+    assert_eq!(repo.snapshots().unwrap().snapshots.len(), 3);
+    let report = check::run(&repo, &Default::default(), &Silent::default()).unwrap();
+    assert!(!report.has_damage(), "{:?}", report.findings);
+}
+
+#[test]
+#[ignore = "makes a golden repository where there is none yet: only for a new format"]
+fn make_the_repository_with_forgotten_snapshots() {
+    let golden = folder(FORGOTTEN);
+    let place = golden.join("repository");
+    fs::create_dir(&golden).unwrap();
+    LocalStorage::create_place(&place).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    // Its path is in the snapshots, for ever.
+    let source = std::env::temp_dir().join("golden-forgotten");
+    fs::create_dir(&source).unwrap();
+    let init = InitOptions { kdf: KdfParams::MIN, ..InitOptions::default() };
+    let key = UnlockSecret::KeyFile(Secret::new(SECRET));
+    let repo = Repo::init(surroundings(&place, &scratch.path().join("cache")), &init, &key);
+    let repo = Arc::new(repo.unwrap());
+    for text in ["one", "two", "three"] {
+        fs::write(source.join("file"), text).unwrap();
+        back_up(&repo, &source);
+    }
+    let list = repo.snapshots().unwrap();
+    let mut ids: Vec<_> = list.snapshots.iter().map(|snapshot| (snapshot.sequence, snapshot.id)).collect();
+    ids.sort();
+    let ids: Vec<_> = ids.into_iter().map(|(_, id)| id).collect();
+    let options = ForgetOptions { reason: "golden".to_owned(), policy: "--keep-last 1".to_owned() };
+    forget::run(&repo, &list, &ids[..2], &options, &Silent::default()).unwrap();
+    forget::undo(&repo, &ids[..1], &Silent::default()).unwrap();
+    fs::write(golden.join("contents.txt"), describe_all(&repo)).unwrap();
+    fs::remove_dir_all(&source).unwrap();
 }
 
 /// The snapshot itself, the folders on the way, the file, and the hash.

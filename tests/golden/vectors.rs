@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use kluis::clock::Timestamp;
 use kluis::compress::Codec;
+use kluis::format::Tagged;
+use kluis::format::body::Body;
 use kluis::format::container::{HEADER_LEN, Header, ObjectKind, Wrap};
+use kluis::format::forget::{ForgetRecord, ForgottenSnapshot};
 use kluis::format::frame::{ChunkEntry, ContentKind, FrameEntry, additional_data};
 use kluis::format::index_object::{IndexObject, IndexedPack};
 use kluis::format::keyring::{GenerationFields, KeyringFields};
@@ -13,6 +16,7 @@ use kluis::format::node::{
     DirectoryBranch, DirectoryLeaf, DirectoryPart, ListBranch, ListLeaf, ListPart, Node,
 };
 use kluis::format::pack::{PackDirectory, PackTail};
+use kluis::format::plan::{BodyRef, Done, Plan, PruneCounts, Verdict};
 use kluis::format::repository_config::{ChunkerConfig, PackConfig, RepositoryConfig};
 use kluis::format::slot::{Slot, SlotHead, SlotKind};
 use kluis::format::snapshot::{OwnerName, Snapshot, SnapshotProblem, Tombstone, Totals};
@@ -20,7 +24,10 @@ use kluis::format::tree::{
     ChunkRef, Content, Entry, EntryKind, Extension, Hole, SparseMap, Xattr, XattrSet, tag,
 };
 use kluis::format::{key_file, parity};
-use kluis::id::{ChunkId, ContentId, ListId, NodeId, PackId, RepositoryId, SeriesId, SlotId, SnapshotId};
+use kluis::id::{
+    BodyId, ChunkId, ContentId, IndexObjectId, ListId, NodeId, PackId, RepositoryId, SeriesId, SlotId,
+    SnapshotId,
+};
 use kluis::wire::{self, Bytes};
 
 const VECTORS: &str = include_str!("vectors.txt");
@@ -239,6 +246,68 @@ fn a_snapshot_and_a_tombstone_keep_their_bytes() {
     };
     let encoded = golden("tombstone", &tombstone.encode().unwrap());
     assert_eq!(Tombstone::decode(&encoded).unwrap(), tombstone);
+}
+
+#[test]
+fn a_forget_record_keeps_its_bytes() {
+    let snapshot = |id, sequence| ForgottenSnapshot {
+        id: SnapshotId::new([id; 16]),
+        series: SeriesId::new([2; 16]),
+        sequence,
+    };
+    let record = ForgetRecord {
+        version: 1,
+        forgotten_at: time(1_800_000_000, 1),
+        host: "host".to_owned(),
+        reason: "the disk is full".to_owned(),
+        policy: "--keep-last 3".to_owned(),
+        snapshots: vec![snapshot(1, 300), snapshot(4, 7)],
+        extensions: vec![Extension { tag: 77, value: bytes(b"kept") }],
+        tag: [5; 32],
+    };
+    let encoded = golden("forget record", &record.encode().unwrap());
+    assert_eq!(ForgetRecord::decode(&encoded).unwrap(), record);
+    golden("tagged bytes of a forget record", &record.tagged_bytes().unwrap());
+}
+
+#[test]
+fn what_a_prune_decides_keeps_its_bytes() {
+    let pack = |id| PackId::new([id; 32]);
+    let body = Body {
+        extensions: vec![Extension { tag: 77, value: bytes(b"kept") }],
+        ..Body::new(vec![pack(2), pack(1)], vec![pack(3)], vec![IndexObjectId::new([4; 32])])
+    };
+    let encoded = golden("body", &body.encode().unwrap());
+    assert_eq!(Body::decode(&encoded).unwrap(), body);
+    let body = BodyRef { id: BodyId::new([6; 32]), digest: Body::digest(&encoded) };
+    let counts = PruneCounts { packs: 3, index_objects: 1, bytes: 1 << 30 };
+    let extensions = vec![Extension { tag: 77, value: bytes(b"kept") }];
+    let plan = Plan {
+        version: 1,
+        number: 12,
+        body,
+        base: [7; 32],
+        counts,
+        extensions: extensions.clone(),
+        tag: [8; 32],
+    };
+    let encoded = golden("plan", &plan.encode().unwrap());
+    assert_eq!(Plan::decode(&encoded).unwrap(), plan);
+    let verdict = Verdict {
+        version: 1,
+        number: 12,
+        plan: [9; 32],
+        body,
+        base: [10; 32],
+        counts,
+        extensions: extensions.clone(),
+        tag: [11; 32],
+    };
+    let encoded = golden("verdict", &verdict.encode().unwrap());
+    assert_eq!(Verdict::decode(&encoded).unwrap(), verdict);
+    let done = Done { version: 1, number: 12, verdict: [12; 32], extensions, tag: [13; 32] };
+    let encoded = golden("done", &done.encode().unwrap());
+    assert_eq!(Done::decode(&encoded).unwrap(), done);
 }
 
 #[test]

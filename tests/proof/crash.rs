@@ -22,19 +22,19 @@ use crate::fixture::{
 use crate::tree::{Tree, assert_same, capture, read_snapshot};
 
 /// An operation that makes more calls than this does not end.
-const CALL_COUNT_MAX: u64 = 2000;
+pub const CALL_COUNT_MAX: u64 = 2000;
 
 const HISTORY_COUNT: u64 = 620;
 const HISTORY_STEP_COUNT: usize = 3;
 
 #[derive(Debug, Clone, Copy)]
-struct Stop {
-    fault: Fault,
+pub struct Stop {
+    pub fault: Fault,
     /// Decides what a power cut takes back, if there is one.
-    power_cut: Option<u64>,
+    pub power_cut: Option<u64>,
 }
 
-const STOPS: &[Stop] = &[
+pub const STOPS: &[Stop] = &[
     Stop { fault: Fault::Before, power_cut: None },
     Stop { fault: Fault::Torn, power_cut: None },
     Stop { fault: Fault::After, power_cut: None },
@@ -130,7 +130,7 @@ fn open_and_back_up(source: &Path) -> impl Fn(Arc<dyn Storage>, &Path) -> Option
     move |storage, cache| back_up(&open(storage, cache).ok()?, source).ok()
 }
 
-fn small_tree(root: &Path) {
+pub fn small_tree(root: &Path) {
     for number in 0..5 {
         write(root, &format!("folder/{number}"), format!("file {number}").repeat(number).as_bytes());
     }
@@ -140,7 +140,7 @@ fn small_tree(root: &Path) {
     std::fs::create_dir(root.join("empty")).unwrap();
 }
 
-fn change_small_tree(root: &Path) {
+pub fn change_small_tree(root: &Path) {
     write(root, "folder/3", b"changed");
     write(root, "new/folder/file", &noise(20_000, 2));
     std::fs::remove_file(root.join("folder/4")).unwrap();

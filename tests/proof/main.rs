@@ -9,6 +9,7 @@ mod tree;
 
 mod crash;
 mod errors;
+mod forget;
 mod processes;
 mod property;
 mod real;

@@ -54,6 +54,7 @@ pub fn run(args: &SnapshotsArgs, context: &Context) -> Result<Exit, Failure> {
     for (id, reason) in &list.damaged {
         context.warn(&format!("snapshot {} cannot be read: {reason}", id.short()));
     }
+    list.forgotten.warnings().iter().for_each(|warning| context.warn(warning));
     let mut groups = grouped(&list.snapshots, &args.group_by);
     if let Some(count) = args.last {
         groups.values_mut().for_each(|group| drop(group.drain(..group.len().saturating_sub(count))));
@@ -118,7 +119,7 @@ fn report(groups: &Groups<'_>, by: &[GroupKey], list: &SnapshotList) -> Value {
 }
 
 /// A snapshot as JSON shows it.
-fn snapshot_json(snapshot: &Snapshot) -> Value {
+pub fn snapshot_json(snapshot: &Snapshot) -> Value {
     let names = |names: &[Bytes]| names.iter().map(|name| json_name(name.as_slice())).collect::<Vec<_>>();
     json!({
         "id": snapshot.id.to_string(),
