@@ -1,0 +1,1 @@
+//! The disk stops in the middle of every transaction.

@@ -1,0 +1,1 @@
+//! Counts that are wrong: nothing that is needed may go.
