@@ -15,8 +15,8 @@ use super::rows::{
 };
 use super::runs::{all_runs, replace_runs, slice_of};
 use super::{
-    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, Index, META, META_HAS_BASES, META_NEXT_PACK, NewPack, NewPlace,
-    PACK_NUMBERS, PACKS, PackNumber, Place, RUNS,
+    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, Index, META, META_HAS_BASES, META_NEXT_PACK, NewPack,
+    NewPlace, PACK_NUMBERS, PACKS, PackNumber, Place, RUNS,
 };
 
 /// Begins a transaction that is durable when its commit returns, and after a crash needs no reading of the whole

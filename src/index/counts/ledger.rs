@@ -64,7 +64,7 @@ pub(super) struct Ledger<W> {
     pub(super) writing: W,
     /// The places as they were before the transaction.
     pub(super) view: Arc<IndexView>,
-    /// Places that the transaction itself has added.
+    /// What stands for the ids that lie in packs that the transaction itself has added.
     pub(super) fresh: HashMap<[u8; 16], LocalNumber>,
     pub(super) work: Vec<Work>,
     /// Something lost its last copy, and is still referred to.
@@ -121,7 +121,8 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             std::collections::hash_map::Entry::Vacant(vacant) => {
                 let key = block_key(at);
                 let table = self.writing.borrow().open_table(BLOCKS)?;
-                let row = table.get(key)?.ok_or_else(|| IndexError::damaged("a block of counts is missing"))?;
+                let row =
+                    table.get(key)?.ok_or_else(|| IndexError::damaged("a block of counts is missing"))?;
                 let entries = decode_block(key, row.value())?;
                 Ok(vacant.insert(Block { entries, is_changed: false }))
             }
@@ -246,14 +247,21 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         key: &[u8; 16],
         places: &Places,
     ) -> Result<Option<LocalNumber>, IndexError> {
-        if let Some(copy) = self.fresh.get(key).copied() {
-            return self.representative(copy).map(Some);
+        if let Some(number) = self.fresh.get(key) {
+            return Ok(Some(*number));
         }
-        if let Some(place) = places.first() {
+        // The view still shows packs that this very transaction removes. A copy in one of those may have parted from
+        // the number that stands for the id.
+        let mut parted = None;
+        for place in places.iter() {
             let copy = self.number_of(place)?;
-            return self.representative(copy).map(Some);
+            let entry = self.entry(copy)?;
+            if self.pack(place.pack)?.state != PackState::Vanished || entry.is_needed() {
+                return self.representative(copy).map(Some);
+            }
+            parted = parted.or(Some(copy));
         }
-        self.lost_number(key)
+        Ok(self.lost_number(key)?.or(parted))
     }
 
     /// The number of an id that no pack holds, and that is referred to.
@@ -364,6 +372,8 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             self.touched.insert(keeper.pack().0);
             self.touched.insert(number.pack().0);
             if keeper != number {
+                // In the middle of a change its place may be taken only now.
+                self.elect(number)?;
                 self.leave(number, keeper)?;
             }
         }
@@ -435,6 +445,10 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         vertex.live_count += 1;
         vertex.is_changed = true;
         if vertex.live_count > 1 {
+            return Ok(());
+        }
+        if self.pack(PackNumber(at.0))?.state == PackState::Vanished {
+            // It is lost, and was before anybody needed it: nobody knows what it rested on.
             return Ok(());
         }
         let frame = self.frame(PackNumber(at.0), at.1)?;
@@ -641,9 +655,7 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
 }
 
 /// Bytes of all edges, in both directions.
-pub(super) fn edge_bytes(
-    meta: &impl ReadableTable<&'static str, &'static [u8]>,
-) -> Result<u64, IndexError> {
+pub(super) fn edge_bytes(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, IndexError> {
     let Some(row) = meta.get(META_EDGE_BYTES)? else { return Ok(0) };
     let bytes = opened(META, META_EDGE_BYTES.as_bytes(), row.value())?.try_into().map(u64::from_le_bytes);
     bytes.map_err(|_| IndexError::damaged("a number has another width"))
@@ -670,10 +682,7 @@ fn write_frames(
 }
 
 /// How many chunks count on a frame, and its bases.
-pub(super) fn decode_frame_edges(
-    key: [u8; 6],
-    stored: &[u8],
-) -> Result<(u32, Vec<LocalNumber>), IndexError> {
+pub(super) fn decode_frame_edges(key: [u8; 6], stored: &[u8]) -> Result<(u32, Vec<LocalNumber>), IndexError> {
     match opened(FRAME_EDGES, &key, stored)?.split_first_chunk() {
         Some((count, bases)) => Ok((u32::from_le_bytes(*count), decode_numbers(bases)?)),
         None => Err(IndexError::damaged("the edges of a frame do not parse")),
@@ -702,9 +711,7 @@ fn write_packs(
         }
         let is_new = numbered.insert(number, row.encode(number).as_slice())?.is_none();
         if let (true, Some(spots)) = (is_new, first_spots.get(&number)) {
-            writing
-                .open_table(FIRST_SPOTS)?
-                .insert(number, encode_first_spots(number, spots).as_slice())?;
+            writing.open_table(FIRST_SPOTS)?.insert(number, encode_first_spots(number, spots).as_slice())?;
         }
     }
     Ok(())

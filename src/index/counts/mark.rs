@@ -28,9 +28,7 @@ use super::rows::{
     BLOCK_ENTRY_COUNT, Entry, LocalNumber, NumberedPack, PHANTOM_PACK_MIN, PackState, SnapshotRow,
     SnapshotState, decode_block, decode_numbers, opened_local, parent_key,
 };
-use super::{
-    ALIASES, BLOCKS, DYING, EDGES, FRAME_EDGES, KEEPERS, NUMBERED, PARENTS, SNAPSHOTS,
-};
+use super::{ALIASES, BLOCKS, DYING, EDGES, FRAME_EDGES, KEEPERS, NUMBERED, PARENTS, SNAPSHOTS};
 use crate::limits::PACK_CHUNK_COUNT_MAX;
 
 /// Everything that is reachable from counted snapshots.
@@ -123,9 +121,8 @@ impl Marked {
 
     /// Every node that is reachable has shown its edges; one that has not would hide what is below it.
     fn all_have_shown(&self) -> bool {
-        let bit_is_set = |bit: &u64| {
-            self.bits.get((bit / 64) as usize).is_some_and(|word| word & (1 << (bit % 64)) != 0)
-        };
+        let bit_is_set =
+            |bit: &u64| self.bits.get((bit / 64) as usize).is_some_and(|word| word & (1 << (bit % 64)) != 0);
         self.packs.iter().filter(|pack| pack.must_have_edges).all(|pack| {
             let bits = pack.first_bit..pack.first_bit + pack.bit_count;
             bits.filter(bit_is_set).count() as u64 == pack.shown_count

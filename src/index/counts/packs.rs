@@ -85,7 +85,8 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             return Ok(());
         }
         writing.open_table(COPIES)?.remove((number.0, copy.0))?;
-        let is_copied = writing.open_table(COPIES)?.range((number.0, 0)..=(number.0, u64::MAX))?.next().is_some();
+        let is_copied =
+            writing.open_table(COPIES)?.range((number.0, 0)..=(number.0, u64::MAX))?.next().is_some();
         let mut keepers = writing.open_table(KEEPERS)?;
         let keeper = match keepers.get(number.0)? {
             Some(row) => Some(opened_local(KEEPERS, &number.0.to_be_bytes(), row.value())?),
@@ -120,7 +121,7 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
     }
 
     /// Chooses the keeper anew. What the new one rests on is needed before what the old one rested on is not.
-    fn elect(&mut self, number: LocalNumber) -> Result<(), IndexError> {
+    pub(super) fn elect(&mut self, number: LocalNumber) -> Result<(), IndexError> {
         let entry = self.entry(number)?;
         let before = self.keeper(number, entry)?;
         let mut best = None;
@@ -161,13 +162,24 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         Ok(())
     }
 
-    /// Chooses keepers anew for everything that lies in a pack, after its state has changed.
-    fn elect_all(&mut self, pack: PackNumber) -> Result<(), IndexError> {
+    /// Chooses keepers anew for everything that lies in these packs, after their states have changed.
+    ///
+    /// What nobody refers to comes first: it may become the base of what takes the place of something else, and must
+    /// not be looked for in a pack that is gone.
+    fn elect_in(&mut self, packs: &[PackNumber]) -> Result<(), IndexError> {
+        packs.iter().try_for_each(|pack| self.elect_all(*pack, true))?;
+        packs.iter().try_for_each(|pack| self.elect_all(*pack, false))
+    }
+
+    fn elect_all(&mut self, pack: PackNumber, only_unused: bool) -> Result<(), IndexError> {
         let row = self.pack(pack)?;
         for ordinal in 0..row.entry_count as usize {
             let copy = LocalNumber::new(pack.0, ordinal);
             let entry = self.entry(copy)?;
             let number = self.representative(copy)?;
+            if only_unused && self.entry(number)?.count() > 0 {
+                continue;
+            }
             if number != copy || entry.is_copied() {
                 self.elect(number)?;
             }
@@ -194,14 +206,17 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             let spots = spots_of(&pack);
             let based = (0..=u16::MAX).zip(&pack.frames).filter(|(_, frame)| !frame.bases.is_empty());
             let based = based.map(|(at, _)| at).collect();
-            self.number_pack(number, pack.row.kind, spots.iter().map(|(spot, len, _)| (*spot, *len)), &based)?;
+            self.number_pack(
+                number,
+                pack.row.kind,
+                spots.iter().map(|(spot, len, _)| (*spot, *len)),
+                &based,
+            )?;
             for (ordinal, (_, _, key)) in spots.into_iter().enumerate() {
                 let copy = LocalNumber::new(number.0, ordinal);
-                let known = match self.resolve(&key, &view.lookup(&key)?)? {
-                    Some(known) => Some(known),
-                    None => self.fresh.insert(key, copy),
-                };
-                copies.extend(known.filter(|known| *known != copy).map(|known| (known, copy)));
+                let known = self.resolve(&key, &view.lookup(&key)?)?;
+                self.fresh.insert(key, known.unwrap_or(copy));
+                copies.extend(known.map(|known| (known, copy)));
             }
         }
         // First all of them are known as copies, so that whoever asks for one is told the number that stands for it.
@@ -219,7 +234,7 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         for pack in packs {
             self.pack_mut(*pack)?.state = PackState::Vanished;
         }
-        packs.iter().try_for_each(|pack| self.elect_all(*pack))
+        self.elect_in(packs)
     }
 }
 
@@ -286,7 +301,11 @@ pub(super) fn set_absent(index: &Index, absent: &HashSet<PackId>) -> Result<(), 
         for pack in now.symmetric_difference(&before) {
             let is_absent = now.contains(pack);
             let mut rows = writing.open_table(ABSENT)?;
-            if is_absent { rows.insert(*pack, ())?.is_some() } else { rows.remove(*pack)?.is_some() };
+            if is_absent {
+                rows.insert(*pack, ())?.is_some()
+            } else {
+                rows.remove(*pack)?.is_some()
+            };
             // A pack that vanished meanwhile is not absent: it is gone.
             if ledger.view.pack(PackNumber(*pack))?.is_some() {
                 let state = if is_absent { PackState::Absent } else { PackState::Present };
@@ -295,7 +314,7 @@ pub(super) fn set_absent(index: &Index, absent: &HashSet<PackId>) -> Result<(), 
             }
         }
         changed.sort_unstable();
-        changed.iter().try_for_each(|pack| ledger.elect_all(*pack))?;
+        ledger.elect_in(&changed)?;
         ledger.finish()?;
     }
     writing.commit()?;
@@ -334,7 +353,10 @@ pub(super) fn make(index: &Index) -> Result<(), IndexError> {
 }
 
 /// Numbers some packs. Places are ordered by id, so they are all read, and put in order for these packs.
-fn number_together(ledger: &mut Ledger<&WriteTransaction>, packs: &[(PackNumber, PackKind)]) -> Result<(), IndexError> {
+fn number_together(
+    ledger: &mut Ledger<&WriteTransaction>,
+    packs: &[(PackNumber, PackKind)],
+) -> Result<(), IndexError> {
     let (Some((first, _)), Some((last, _))) = (packs.first(), packs.last()) else { return Ok(()) };
     let view = Arc::clone(&ledger.view);
     let mut spots = Vec::new();

@@ -9,9 +9,7 @@ use super::super::error::{IndexError, guarded};
 use super::super::rows::{StoredPack, opened};
 use super::super::{Index, PACKS, PackNumber, PackRow};
 use super::mark::{blocks_of, for_each_used};
-use super::rows::{
-    BLOCK_ENTRY_COUNT, NumberedPack, PackState, SnapshotRow, SnapshotState, decode_block,
-};
+use super::rows::{BLOCK_ENTRY_COUNT, NumberedPack, PackState, SnapshotRow, SnapshotState, decode_block};
 use super::{BLOCKS, DYING, LOST, NUMBERED, SNAPSHOTS};
 use crate::id::{PackId, SnapshotId};
 

@@ -60,7 +60,9 @@ fn pack(number: u8) -> NewPack {
         let depth = chosen(seed + 1, 4) as u8;
         let base_end = if kind == PackKind::Meta { CHUNK_COUNT / 4 * 3 } else { CHUNK_COUNT };
         let bases = (0..if depth == 0 { 0 } else { 1 + chosen(seed + 2, 3) })
-            .map(|it| chosen(seed + 3 + it, base_end / 4) * 4 + chosen(seed + 6 + it, u64::from(depth.max(1))))
+            .map(|it| {
+                chosen(seed + 3 + it, base_end / 4) * 4 + chosen(seed + 6 + it, u64::from(depth.max(1)))
+            })
             .map(|number| id(number));
         let bases: Vec<_> = bases.collect();
         frames.push(FrameRow {
@@ -154,10 +156,20 @@ fn recount(index: &Index, snapshots: &BTreeSet<u8>) -> CountsDump {
     index.recount(&roots, &mut read).unwrap()
 }
 
+/// Compares, and names what differs by its number here.
+fn assert_same(found: &CountsDump, expected: &CountsDump) {
+    let names: BTreeMap<_, _> = (0..CHUNK_COUNT + NODE_COUNT).map(|it| (id(it).prefix(), it)).collect();
+    let different = names.iter().filter(|(key, _)| found.counts.get(*key) != expected.counts.get(*key));
+    let different = different.map(|(key, name)| (name, found.counts.get(key), expected.counts.get(key)));
+    assert_eq!(different.collect::<Vec<_>>(), [], "found and expected counts");
+    assert_eq!(found.packs, expected.packs);
+    assert_eq!(found, expected);
+}
+
 /// Everything that must hold after every step.
 fn assert_right(index: &Index, snapshots: &BTreeSet<u8>, absent: &HashSet<PackId>) {
     let expected = recount(index, snapshots);
-    assert_eq!(index.dump_counts().unwrap(), expected);
+    assert_same(&index.dump_counts().unwrap(), &expected);
     let keys: Vec<_> = (0..CHUNK_COUNT + NODE_COUNT).map(|number| id(number).prefix()).collect();
     let live: Vec<_> = keys.iter().map(|key| expected.counts.contains_key(key)).collect();
     assert_eq!(index.are_live(&keys).unwrap(), live);
@@ -214,12 +226,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Takes one step in the index and in the plain record of what there is.
-fn take(
-    step: Step,
-    index: &Index,
-    snapshots: &mut BTreeSet<u8>,
-    absent: &mut HashSet<PackId>,
-) {
+fn take(step: Step, index: &Index, snapshots: &mut BTreeSet<u8>, absent: &mut HashSet<PackId>) {
     match step {
         Step::Add(numbers) => {
             for number in numbers {
@@ -253,7 +260,7 @@ fn take(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn after_any_history_the_counts_equal_a_recount(
