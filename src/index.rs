@@ -48,6 +48,7 @@
 //! places behind: views pass over them, merging drops them, and everything is merged when they are a quarter of all.
 
 mod cache_folder;
+pub mod counts;
 mod error;
 mod filter;
 mod merge;
@@ -275,7 +276,7 @@ impl Index {
     /// by both. Durable on return. Merging runs comes last: should that fail, the index object is there.
     pub fn add_index_object(&self, id: IndexObjectId, packs: Vec<NewPack>) -> Result<(), IndexError> {
         guarded(|| {
-            let added_count = write::add_index_object(self.database.get(), id, packs)?;
+            let added_count = write::add_index_object(self, id, packs)?;
             self.changed_count.fetch_add(added_count, Ordering::Relaxed);
             merge::merge_similar_runs(self.database.get())
         })
@@ -286,7 +287,7 @@ impl Index {
     /// A pack that no index object describes any more is forgotten, with its frames and places.
     pub fn remove_index_objects(&self, ids: &[IndexObjectId]) -> Result<(), IndexError> {
         guarded(|| {
-            let forgotten_count = write::remove_index_objects(self.database.get(), ids)?;
+            let forgotten_count = write::remove_index_objects(self, ids)?;
             self.changed_count.fetch_add(forgotten_count, Ordering::Relaxed);
             merge::drop_forgotten_places(self.database.get())
         })

@@ -7,6 +7,7 @@
 mod chunk_reader;
 mod chunk_writer;
 mod claims;
+mod counting;
 mod error;
 mod examine;
 mod forgets;
@@ -35,6 +36,7 @@ use std::sync::{Arc, Mutex};
 
 pub use chunk_reader::{ChunkReader, Located};
 pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
+pub use counting::{CountingInput, CountingReport};
 pub use error::{DamageReason, RepoError};
 pub use examine::{ControlVerdict, CopyState, NodeRef, PackVerdict, PackVerifier, index_agrees};
 pub use forgets::{Dead, Forgotten};

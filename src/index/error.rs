@@ -138,11 +138,16 @@ impl<T> Guarded<T> {
     pub(super) fn get_mut(&mut self) -> &mut T {
         self.0.as_mut().expect("only drop takes it out")
     }
+
+    /// What is in it, no longer kept: to be used and dropped inside of [`guarded`].
+    pub(super) fn into_inner(mut self) -> T {
+        self.0.take().expect("only drop takes it out")
+    }
 }
 
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
-        let inner = self.0.take();
+        let Some(inner) = self.0.take() else { return };
         // The file is disposable and its last commit is complete: there is nothing to report.
         let _ = catch(|| drop(inner));
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-mod crash;
+pub(super) mod crash;
 mod damage;
 
 /// A key that looks like half of a keyed hash.

@@ -7,6 +7,7 @@ use redb::{Database, ReadableTable, WriteTransaction};
 use crate::id::IndexObjectId;
 use crate::limits::{BASE_COUNT_MAX, FRAME_BYTES_MAX, PACK_FRAME_COUNT_MAX};
 
+use super::counts::{packs_added, packs_removed};
 use super::error::IndexError;
 use super::merge::{TINY_RUN_COUNT_MAX, runs_of};
 use super::rows::{
@@ -14,8 +15,8 @@ use super::rows::{
 };
 use super::runs::{all_runs, replace_runs, slice_of};
 use super::{
-    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, META_NEXT_PACK, NewPack, NewPlace,
-    PACK_NUMBERS, PACKS, PackNumber, Place, RUNS,
+    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, Index, META, META_HAS_BASES, META_NEXT_PACK, NewPack,
+    NewPlace, PACK_NUMBERS, PACKS, PackNumber, Place, RUNS,
 };
 
 /// Begins a transaction that is durable when its commit returns, and after a crash needs no reading of the whole
@@ -48,12 +49,12 @@ pub(super) fn next_number(writing: &WriteTransaction, name: &str) -> Result<u32,
 
 /// Adds an index object. Says how many places were new.
 pub(super) fn add_index_object(
-    database: &Database,
+    index: &Index,
     id: IndexObjectId,
     packs: Vec<NewPack>,
 ) -> Result<u64, IndexError> {
     packs.iter().try_for_each(validate)?;
-    let writing = begin(database)?;
+    let writing = begin(index.database.get())?;
     if writing.open_table(INDEX_OBJECTS)?.get(id.bytes())?.is_some() {
         writing.abort()?;
         return Ok(0);
@@ -64,10 +65,15 @@ pub(super) fn add_index_object(
         writing.open_table(META)?.insert(META_HAS_BASES, yes.as_slice())?;
     }
     let mut entries = Vec::with_capacity(packs.iter().map(|pack| pack.places.len()).sum());
+    let mut new_packs = Vec::new();
     for pack in packs {
         let number = match describe_known_pack(&writing, &pack)? {
             Some(number) => number,
-            None => add_pack(&writing, pack, &mut entries)?,
+            None => {
+                let number = add_pack(&writing, &pack, &mut entries)?;
+                new_packs.push((number, pack));
+                number
+            }
         };
         numbers.extend_from_slice(&number.0.to_le_bytes());
     }
@@ -76,6 +82,7 @@ pub(super) fn add_index_object(
         .insert(id.bytes(), sealed(INDEX_OBJECTS, id.bytes(), numbers).as_slice())?;
     let added_count = entries.len() as u64;
     add_entries(&writing, entries)?;
+    packs_added(index, &writing, new_packs)?;
     writing.commit()?;
     Ok(added_count)
 }
@@ -120,7 +127,7 @@ fn stored_pack(
 /// Gives a new pack its number, stores its frames, and collects its places.
 fn add_pack(
     writing: &WriteTransaction,
-    pack: NewPack,
+    pack: &NewPack,
     entries: &mut Vec<PlaceEntry>,
 ) -> Result<PackNumber, IndexError> {
     let number = PackNumber(next_number(writing, META_NEXT_PACK)?);
@@ -139,7 +146,7 @@ fn add_pack(
     entries.append(&mut own);
     let id = pack.row.id.bytes();
     writing.open_table(PACK_NUMBERS)?.insert(id, sealed_number(PACK_NUMBERS, id, number.0).as_slice())?;
-    let stored = StoredPack { row: pack.row, described: 1, place_count };
+    let stored = StoredPack { row: pack.row.clone(), described: 1, place_count };
     if writing.open_table(PACKS)?.insert(number.0, stored.encode(number.0).as_slice())?.is_some() {
         return Err(IndexError::damaged("a number was given to two packs"));
     }
@@ -175,30 +182,36 @@ fn add_entries(writing: &WriteTransaction, mut entries: Vec<PlaceEntry>) -> Resu
 }
 
 /// Removes index objects. Says how many places belong to packs that are thereby forgotten.
-pub(super) fn remove_index_objects(database: &Database, ids: &[IndexObjectId]) -> Result<u64, IndexError> {
-    let writing = begin(database)?;
+pub(super) fn remove_index_objects(index: &Index, ids: &[IndexObjectId]) -> Result<u64, IndexError> {
+    let writing = begin(index.database.get())?;
     let mut forgotten_count = 0;
+    let mut forgotten = Vec::new();
     for id in ids {
         let numbers = match writing.open_table(INDEX_OBJECTS)?.remove(id.bytes())? {
             Some(numbers) => opened(INDEX_OBJECTS, id.bytes(), numbers.value())?.to_vec(),
             None => continue,
         };
         for number in numbers.as_chunks().0 {
-            forgotten_count += u64::from(release_pack(&writing, u32::from_le_bytes(*number))?);
+            let number = u32::from_le_bytes(*number);
+            if let Some(place_count) = release_pack(&writing, number)? {
+                forgotten_count += u64::from(place_count);
+                forgotten.push(PackNumber(number));
+            }
         }
     }
+    packs_removed(index, &writing, &forgotten)?;
     writing.commit()?;
     Ok(forgotten_count)
 }
 
 /// One index object less describes the pack; the last one takes it along. Says how many places it had then.
-fn release_pack(writing: &WriteTransaction, number: u32) -> Result<u32, IndexError> {
+fn release_pack(writing: &WriteTransaction, number: u32) -> Result<Option<u32>, IndexError> {
     let mut packs = writing.open_table(PACKS)?;
     let mut stored = stored_pack(&packs, number)?;
     stored.described = stored.described.saturating_sub(1);
     if stored.described > 0 {
         packs.insert(number, stored.encode(number).as_slice())?;
-        return Ok(0);
+        return Ok(None);
     }
     packs.remove(number)?;
     writing.open_table(PACK_NUMBERS)?.remove(stored.row.id.bytes())?;
@@ -208,5 +221,5 @@ fn release_pack(writing: &WriteTransaction, number: u32) -> Result<u32, IndexErr
         let count = sealed_number(FORGOTTEN, &number.to_be_bytes(), stored.place_count);
         writing.open_table(FORGOTTEN)?.insert(number, count.as_slice())?;
     }
-    Ok(stored.place_count)
+    Ok(Some(stored.place_count))
 }

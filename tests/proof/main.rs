@@ -7,6 +7,7 @@ mod fixture;
 mod restored;
 mod tree;
 
+mod counts;
 mod crash;
 mod errors;
 mod forget;

@@ -9,7 +9,7 @@ use super::*;
 
 /// A disk in memory that stops working after some calls, and knows what was synced.
 #[derive(Debug, Clone, Default)]
-struct Disk(Arc<Mutex<State>>);
+pub(in crate::index) struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -37,13 +37,17 @@ fn apply(change: &Change, bytes: &mut Vec<u8>) {
 }
 
 impl Disk {
-    fn with(bytes: Vec<u8>, calls_max: Option<u64>) -> Self {
+    pub(in crate::index) fn with(bytes: Vec<u8>, calls_max: Option<u64>) -> Self {
         let synced = bytes.clone();
         Self(Arc::new(Mutex::new(State { bytes, synced, calls_max, ..State::default() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    pub(in crate::index) fn calls(&self) -> u64 {
+        self.state().calls
     }
 
     fn call(&self) -> io::Result<MutexGuard<'_, State>> {
@@ -63,7 +67,7 @@ impl Disk {
     }
 
     /// What may be found after a power cut: everything, nothing unsynced, and two mixtures.
-    fn images(&self) -> Vec<Vec<u8>> {
+    pub(in crate::index) fn images(&self) -> Vec<Vec<u8>> {
         let state = self.state();
         let mixture = |keep: fn(usize) -> bool| {
             let mut bytes = state.synced.clone();
@@ -103,7 +107,7 @@ impl StorageBackend for Disk {
     }
 }
 
-fn open_disk(disk: &Disk) -> Result<Index, IndexError> {
+pub(in crate::index) fn open_disk(disk: &Disk) -> Result<Index, IndexError> {
     Index::open_from(REPOSITORY, IndexOptions::default(), |builder| builder.create_with_backend(disk.clone()))
 }
 
@@ -138,7 +142,7 @@ fn a_power_cut_at_any_call_leaves_the_state_before_or_after_the_step() {
     let whole = Disk::default();
     let mut models = vec![Model::default()];
     run(&whole, |model| models.push(model.clone())).unwrap();
-    let calls = whole.state().calls;
+    let calls = whole.calls();
     assert!(calls > 100, "{calls} calls are too few to mean anything");
     for calls_max in (0..calls).step_by(7) {
         let disk = Disk::with(Vec::new(), Some(calls_max));
