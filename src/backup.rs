@@ -267,6 +267,9 @@ fn attempt(
         tree_reader: Arc::new(TreeReader::new(chunk_reader)),
         writer: ChunkWriter::start(repo, lease_id, view, writer_options),
     };
+    if let Some(lease) = &lease {
+        lease.watch(&run.writer);
+    }
     let stored = store(&mut run);
     let Run { writer, parent, .. } = run;
     let outcome = match stored {

@@ -154,7 +154,7 @@ pub fn undo(
 fn bring_back(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Result<BroughtBack, ForgetError> {
     let lease = Lease::register(repo, "undo-forget")?;
     observer.phase("reading what is stored");
-    let (view, _, _) = repo.writer_view()?;
+    let (view, _, _) = repo.writer_view(lease.excluded())?;
     let list = repo.snapshots()?;
     let is_it = |snapshot: &&Snapshot| {
         snapshot.id == id || snapshot.in_place_of().is_some_and(|forgotten| forgotten.snapshot == id)

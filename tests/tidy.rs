@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("backup", 4),
     ("check", 4),
     ("forget", 4),
+    ("prune", 4),
     ("restore", 4),
     ("retention", 4),
     ("cli", 6),

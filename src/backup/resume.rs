@@ -6,16 +6,9 @@
 //! about whether anybody needs them.
 
 use std::collections::HashSet;
-use std::sync::atomic::AtomicU64;
-
-use rayon::prelude::*;
 
 use crate::event::Observer;
-use crate::format::index_object::{IndexObject, IndexedPack};
-use crate::repo::{Lease, PackListing, Repo, RepoError, View};
-
-/// Packs described by one index object; far below its limit on entries for packs of usual content.
-const PACK_COUNT_BATCH: usize = 64;
+use crate::repo::{Lease, Repo, RepoError, View};
 
 /// What a backup may rely on, after describing packs that an interrupted one left behind; and the packs that are
 /// described but missing.
@@ -24,37 +17,16 @@ pub fn view(
     lease: Option<&Lease>,
     observer: &dyn Observer,
 ) -> Result<(View, Vec<crate::index::PackRow>), RepoError> {
-    let (view, absent, listing) = repo.writer_view()?;
+    let none = HashSet::new();
+    let (view, absent, listing) = repo.writer_view(lease.map_or(&none, Lease::excluded))?;
     let Some(lease) = lease else { return Ok((view, absent)) };
-    let orphans = orphans(&view, &listing)?;
+    let orphans = repo.undescribed_packs(view.index(), &listing)?;
     if orphans.is_empty() {
         return Ok((view, absent));
     }
     observer.note(&format!("continuing with {} packs that an interrupted backup left", orphans.len()));
     drop(view);
-    for batch in orphans.chunks(PACK_COUNT_BATCH) {
-        // A pack that does not open was torn by a crash of the storage, or belongs to a newer program: prune's case.
-        let read = batch.par_iter().filter_map(|(kind, id)| repo.read_pack_directory(*kind, *id).ok());
-        let mut packs: Vec<IndexedPack> = read.collect();
-        while !packs.is_empty() {
-            let rest = packs.split_off(IndexObject::count_that_fits(&packs));
-            repo.store_index_object(lease.id(), &IndexObject::new(packs), &AtomicU64::new(0))?;
-            packs = rest;
-        }
-    }
-    let (view, absent, _) = repo.writer_view()?;
+    repo.describe_packs(lease.id(), &orphans)?;
+    let (view, absent, _) = repo.writer_view(lease.excluded())?;
     Ok((view, absent))
-}
-
-type PackName = (crate::index::PackKind, crate::id::PackId);
-
-fn orphans(view: &View, listing: &PackListing) -> Result<Vec<PackName>, RepoError> {
-    let mut described = HashSet::new();
-    view.index().visit_packs(&mut |_, row| {
-        described.insert((row.kind, row.id));
-    })?;
-    let mut orphans: Vec<_> =
-        listing.packs.keys().filter(|pack| !described.contains(pack)).copied().collect();
-    orphans.sort_unstable();
-    Ok(orphans)
 }

@@ -9,6 +9,7 @@ pub mod init;
 pub mod key;
 pub mod ls;
 pub mod manpages;
+pub mod prune;
 pub mod restore;
 pub mod snapshots;
 pub mod stats;

@@ -9,6 +9,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::crypto::KdfError;
 use crate::forget::ForgetError;
 use crate::index::{CacheFolderError, IndexError, WitnessError};
+use crate::prune::PruneError;
 use crate::repo::RepoError;
 use crate::restore::RestoreError;
 use crate::source::{ExcludeError, SourceError};
@@ -170,6 +171,29 @@ impl From<ForgetError> for Failure {
             ForgetError::Incomplete { .. } => Failure::of(Exit::Failed, &error)
                 .hint("a prune has begun to remove it, or the repository is damaged: see `repo check`"),
             ForgetError::Interrupted => Failure::of(Exit::Interrupted, &error),
+        }
+    }
+}
+
+impl From<PruneError> for Failure {
+    fn from(error: PruneError) -> Self {
+        match error {
+            PruneError::Repo(error) => error.into(),
+            PruneError::SnapshotUnreadable { .. }
+            | PruneError::SnapshotsVanished { .. }
+            | PruneError::ContentMissing { .. } => Failure::of(Exit::Damage, &error)
+                .hint("nothing was deleted; `repo check` says what is damaged"),
+            PruneError::CountsWrong { .. } => {
+                Failure::of(Exit::Failed, &error).hint("the local index is made again by the next command")
+            }
+            PruneError::Brake(_) => {
+                Failure::of(Exit::Failed, &error).hint("if that is what you want, give --yes")
+            }
+            PruneError::Overtaken(_) => Failure::of(Exit::Postponed, &error),
+            PruneError::NotDescribed => {
+                Failure::of(Exit::Failed, &error).hint("nothing was deleted; `repo check` may say why")
+            }
+            PruneError::Interrupted => Failure::of(Exit::Interrupted, &error),
         }
     }
 }

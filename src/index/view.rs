@@ -149,6 +149,21 @@ impl IndexView {
         })
     }
 
+    /// The packs that each index object describes, by id.
+    pub fn described_packs(&self) -> Result<Vec<(IndexObjectId, Vec<PackNumber>)>, IndexError> {
+        self.ask(|tables| {
+            let mut all = Vec::new();
+            for row in tables.index_objects.iter()? {
+                let (id, packs) = row?;
+                let packs = opened(INDEX_OBJECTS, &id.value(), packs.value())?;
+                let (numbers, _) = packs.as_chunks::<4>();
+                let numbers = numbers.iter().map(|number| PackNumber(u32::from_le_bytes(*number)));
+                all.push((IndexObjectId::new(id.value()), numbers.collect()));
+            }
+            Ok(all)
+        })
+    }
+
     /// Where the id with this first half lies. Whoever reads the chunk compares the whole id.
     pub fn lookup(&self, key: &[u8; 16]) -> Result<Places, IndexError> {
         self.ask(|tables| tables.lookup(key))

@@ -99,6 +99,11 @@ impl ChunkWriter {
         }
     }
 
+    /// What this run has claimed.
+    pub(super) fn claims(&self) -> Arc<Claims> {
+        Arc::clone(&self.claims)
+    }
+
     /// Decides where nodes are split.
     pub fn split_key(&self) -> &crate::crypto::Secret<32> {
         &self.repo.keys.split

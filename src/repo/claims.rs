@@ -3,11 +3,12 @@
 //! A claim is what makes deduplication safe: an id is written into a node only if it was claimed *Known* in a pack
 //! that a listing of this very run has shown, or if its pack is durable before the node is.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, RwLock};
 
-use crate::id::ContentId;
+use crate::id::{ContentId, PackId};
+use crate::index::IndexView;
 use crate::repo::error::RepoError;
 use crate::repo::view::View;
 
@@ -45,15 +46,27 @@ type PrefixSet = HashSet<[u8; 16], BuildHasherDefault<PrefixHasher>>;
 
 /// All claims of one run.
 pub struct Claims {
+    /// Whoever claims keeps it locked for reading until the pack is marked as used, so that a claim either comes
+    /// before an exclusion, and is counted among the holds, or after it, and finds nothing in an excluded pack.
     view: RwLock<Arc<View>>,
     pending: Vec<Mutex<PrefixSet>>,
+    packs: Mutex<Packs>,
+}
+
+/// Packs that this run has to do with, beside those of its view.
+#[derive(Default)]
+struct Packs {
+    /// Stored, or about to be, by this run.
+    own: BTreeSet<PackId>,
+    /// Doomed by plans that this run has acknowledged or is about to. Only grows.
+    excluded: HashSet<PackId>,
 }
 
 impl Claims {
     /// Nothing is claimed yet; `view` says what is stored.
     pub fn new(view: Arc<View>) -> Self {
         let pending = (0..SHARD_COUNT).map(|_| Mutex::new(PrefixSet::default())).collect();
-        Self { view: RwLock::new(view), pending }
+        Self { view: RwLock::new(view), pending, packs: Mutex::default() }
     }
 
     fn shard(&self, key: &[u8; 16]) -> &Mutex<PrefixSet> {
@@ -84,14 +97,40 @@ impl Claims {
 
     /// Claims an id only if it is stored already; marks its pack as used.
     pub fn is_known(&self, id: &ContentId) -> Result<bool, RepoError> {
-        Ok(self.view().claim(&id.prefix())?.is_some())
+        let view = self.view.read().expect("no holder of this lock panics");
+        Ok(view.claim(&id.prefix())?.is_some())
     }
 
-    /// Takes over a view in which `stored` keys, stored by this run, are found in the index.
-    pub fn replace_view(&self, view: Arc<View>, stored: impl Iterator<Item = [u8; 16]>) {
-        *self.view.write().expect("no holder of this lock panics") = view;
+    /// Notes a pack that this run is about to create.
+    pub fn own(&self, pack: PackId) {
+        self.packs.lock().expect("no holder of this lock panics").own.insert(pack);
+    }
+
+    /// Takes over an index that describes `own` packs, durable by now; `stored` keys are found there from now on.
+    pub fn extend(
+        &self,
+        index: IndexView,
+        own: impl Iterator<Item = PackId>,
+        stored: impl Iterator<Item = [u8; 16]>,
+    ) -> Result<(), RepoError> {
+        let mut view = self.view.write().expect("no holder of this lock panics");
+        let packs = self.packs.lock().expect("no holder of this lock panics");
+        *view = Arc::new(view.extended(index, own.filter(|id| !packs.excluded.contains(id)))?);
+        drop(packs);
+        drop(view);
         for key in stored {
             self.shard(&key).lock().expect("no holder of this lock panics").remove(&key);
         }
+        Ok(())
+    }
+
+    /// Keeps away from `doomed` packs from now on; returns those among them that this run relies on already.
+    pub fn exclude(&self, doomed: &HashSet<PackId>) -> Result<BTreeSet<PackId>, RepoError> {
+        let view = self.view.write().expect("no holder of this lock panics");
+        let mut packs = self.packs.lock().expect("no holder of this lock panics");
+        packs.excluded.extend(doomed);
+        let mut holds: BTreeSet<_> = packs.own.iter().filter(|id| doomed.contains(*id)).copied().collect();
+        holds.extend(view.exclude(doomed)?);
+        Ok(holds)
     }
 }

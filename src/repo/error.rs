@@ -195,4 +195,12 @@ impl RepoError {
                 | Self::Storage(StorageError::Missing { .. } | StorageError::Short { .. })
         )
     }
+
+    /// Whether the storage has no room left.
+    pub fn is_full(&self) -> bool {
+        let full = |source: &std::io::Error| {
+            matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+        };
+        matches!(self, Self::Storage(StorageError::Failed { source, .. }) if full(source))
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rayon::prelude::*;
 
@@ -10,7 +11,7 @@ use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::format::pack::PackDirectory;
 use crate::format::parity;
 use crate::hash::payload_id;
-use crate::id::{IndexObjectId, PackId};
+use crate::id::{IndexObjectId, PackId, SnapshotId};
 use crate::index::{
     FrameRow, Index, IndexError, IndexOptions, IndexView, NewPack, NewPlace, PackKind, PackRow,
 };
@@ -22,6 +23,8 @@ use crate::storage::{Listed, StorageError};
 
 /// Index objects read and opened side by side before they are added; bounds memory.
 const BATCH_COUNT: usize = 4;
+/// Directories of packs in memory at once; far below the limit of an index object for packs of usual content.
+const DESCRIBED_COUNT_BATCH: usize = 64;
 /// After so many rebuilds in a row the cause is not the index.
 const REBUILD_COUNT_MAX: usize = 1;
 
@@ -30,6 +33,14 @@ const REBUILD_COUNT_MAX: usize = 1;
 pub struct PackListing {
     /// Length by kind and id.
     pub packs: HashMap<(PackKind, PackId), u64>,
+}
+
+impl PackListing {
+    /// Whether a pack was listed with the right length.
+    pub fn shows(&self, row: &PackRow) -> bool {
+        let len = self.packs.get(&(row.kind, row.id));
+        len.is_some_and(|len| is_right_len(*len, row.payload_len))
+    }
 }
 
 impl Repo {
@@ -178,8 +189,11 @@ impl Repo {
     /// What a writer may rely on: packs that the index describes and a fresh listing shows with the right length.
     ///
     /// Known packs that are missing or short are returned; what they hold counts as absent and heals by being
-    /// stored again.
-    pub fn writer_view(&self) -> Result<(View, Vec<PackRow>, PackListing), RepoError> {
+    /// stored again. Packs in `excluded`, which an open plan dooms, count as absent without being missing.
+    pub fn writer_view(
+        &self,
+        excluded: &HashSet<PackId>,
+    ) -> Result<(View, Vec<PackRow>, PackListing), RepoError> {
         let index = self.sync_index()?;
         let listing = self.list_packs()?;
         let mut end = 0;
@@ -187,9 +201,10 @@ impl Repo {
         let mut present = Vec::new();
         index.visit_packs(&mut |number, row| {
             end = end.max(number.0 + 1);
-            let len = listing.packs.get(&(row.kind, row.id));
-            if len.is_some_and(|len| is_right_len(*len, row.payload_len)) {
-                present.push(number);
+            if listing.shows(&row) {
+                if !excluded.contains(&row.id) {
+                    present.push(number);
+                }
             } else {
                 absent.push(row);
             }
@@ -206,6 +221,53 @@ impl Repo {
         Ok(View::new(self.sync_index()?, presence, Arc::default()))
     }
 
+    /// Packs that are listed and that no index object describes, in order.
+    pub fn undescribed_packs(
+        &self,
+        view: &IndexView,
+        listing: &PackListing,
+    ) -> Result<Vec<(PackKind, PackId)>, RepoError> {
+        let mut described = HashSet::new();
+        view.visit_packs(&mut |_, row| {
+            described.insert((row.kind, row.id));
+        })?;
+        let packs = listing.packs.keys();
+        let mut orphans: Vec<_> = packs.filter(|pack| !described.contains(pack)).copied().collect();
+        orphans.sort_unstable();
+        Ok(orphans)
+    }
+
+    /// Reads the directories of packs and stores index objects that describe them.
+    ///
+    /// A pack that does not open was torn by a crash of the storage, or belongs to a newer program: it is passed over.
+    pub fn describe_packs(
+        &self,
+        lease: SnapshotId,
+        packs: &[(PackKind, PackId)],
+    ) -> Result<Vec<IndexObjectId>, RepoError> {
+        let mut ids = Vec::new();
+        for batch in packs.chunks(DESCRIBED_COUNT_BATCH) {
+            let read = batch.par_iter().filter_map(|(kind, id)| self.read_pack_directory(*kind, *id).ok());
+            ids.extend(self.store_descriptions(lease, read.collect())?);
+        }
+        Ok(ids)
+    }
+
+    /// Stores index objects that describe these packs.
+    pub fn store_descriptions(
+        &self,
+        lease: SnapshotId,
+        mut packs: Vec<IndexedPack>,
+    ) -> Result<Vec<IndexObjectId>, RepoError> {
+        let mut ids = Vec::new();
+        while !packs.is_empty() {
+            let rest = packs.split_off(IndexObject::count_that_fits(&packs));
+            ids.push(self.store_index_object(lease, &IndexObject::new(packs), &AtomicU64::new(0))?);
+            packs = rest;
+        }
+        Ok(ids)
+    }
+
     /// Reads header, tail and directory of a pack with as few ranged reads as possible.
     pub fn read_pack_directory(&self, kind: PackKind, id: PackId) -> Result<IndexedPack, RepoError> {
         crate::repo::pack_sealing::read_directory(self, kind, id)
@@ -217,6 +279,12 @@ pub fn is_right_len(listed: u64, payload_len: u64) -> bool {
     listed == payload_len || listed == payload_len + parity::parity_len(payload_len)
 }
 
+/// Kind and id of a pack that an index object describes.
+pub fn name_of(pack: &IndexedPack) -> (PackKind, PackId) {
+    let kind = if pack.kind == PackKind::Data as u8 { PackKind::Data } else { PackKind::Meta };
+    (kind, pack.id)
+}
+
 /// The rows that an index object adds to the index.
 pub fn new_packs(object: &IndexObject) -> Vec<NewPack> {
     object.packs.iter().map(new_pack).collect()
@@ -224,7 +292,7 @@ pub fn new_packs(object: &IndexObject) -> Vec<NewPack> {
 
 /// The rows that one pack of an index object adds to the index.
 pub fn new_pack(pack: &IndexedPack) -> NewPack {
-    let kind = if pack.kind == PackKind::Data as u8 { PackKind::Data } else { PackKind::Meta };
+    let (kind, _) = name_of(pack);
     let mut frames = Vec::with_capacity(pack.frames.len());
     let mut places = Vec::new();
     let mut offset = HEADER_LEN as u64;

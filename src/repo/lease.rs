@@ -4,6 +4,8 @@
 //! sees it), the plans are read before the packs are listed (a plan that is missed there is finished), and only then
 //! may a chunk be claimed.
 
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -11,10 +13,11 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::crypto;
-use crate::format::container::{Header, ObjectKind};
+use crate::format::container::ObjectKind;
 use crate::format::lease::{LeaseStatement, SeenPlan};
-use crate::hash::payload_id;
-use crate::id::SnapshotId;
+use crate::id::{PackId, SnapshotId};
+use crate::repo::chunk_writer::ChunkWriter;
+use crate::repo::claims::Claims;
 use crate::repo::error::RepoError;
 use crate::repo::{Repo, names};
 use crate::storage::{Created, Hold, ObjectName};
@@ -25,6 +28,7 @@ const STATEMENT_INTERVAL: Duration = Duration::from_secs(300);
 /// A registered writer. [`Lease::end`] removes the registration; dropping it tries to.
 pub struct Lease {
     inner: Arc<Inner>,
+    excluded: HashSet<PackId>,
     stop: Option<Sender<()>>,
     heartbeat: Option<JoinHandle<()>>,
 }
@@ -34,47 +38,66 @@ struct Inner {
     id: SnapshotId,
     purpose: &'static str,
     started_at: Timestamp,
-    seen: Option<SeenPlan>,
+    seen: Mutex<Option<SeenPlan>>,
     stated: Mutex<Vec<ObjectName>>,
+    next_number: AtomicU32,
     hold: Mutex<Option<Hold>>,
+    claims: Mutex<Option<Arc<Claims>>>,
 }
 
 impl Lease {
     /// Registers a writer: states that it is there, reads the prune plans, and states what it has seen.
     ///
-    /// Fails with [`RepoError::PruneUnderWay`] while a prune is under way that this program cannot read.
+    /// Fails while a prune is under way whose plan cannot be read: nobody can know then what to keep away from.
     pub fn register(repo: &Arc<Repo>, purpose: &'static str) -> Result<Self, RepoError> {
         let id = SnapshotId::new(crypto::random()?);
-        let mut inner = Inner {
+        let inner = Inner {
             repo: Arc::clone(repo),
             id,
             purpose,
             started_at: repo.clock().now(),
-            seen: None,
+            seen: Mutex::new(None),
             stated: Mutex::default(),
+            next_number: AtomicU32::new(0),
             hold: Mutex::new(None),
+            claims: Mutex::new(None),
         };
-        inner.state(0)?;
+        inner.state(BTreeSet::new())?;
         *inner.hold.lock().expect("no holder of this lock panics") =
             repo.storage().hold(&names::lease(&id, 0))?;
         let settle = Duration::from_secs(repo.config.settle_seconds);
         if !settle.is_zero() {
             std::thread::sleep(settle);
         }
-        inner.seen = repo.newest_plan()?;
-        inner.state(1)?;
+        let (seen, excluded) = repo.newest_plan()?;
+        *inner.seen.lock().expect("no holder of this lock panics") = seen;
+        inner.state(BTreeSet::new())?;
         let inner = Arc::new(inner);
         let (stop, stopped) = channel();
         let beating = Arc::clone(&inner);
         let heartbeat = std::thread::spawn(move || {
-            let mut number = 2;
             while stopped.recv_timeout(STATEMENT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 // A missed sign of life can at worst get this writer fenced, which it notices at its commit.
-                let _ = beating.state(number).and_then(|()| beating.forget_older_than(number));
-                number += 1;
+                let _ = beating.beat();
             }
         });
-        Ok(Self { inner, stop: Some(stop), heartbeat: Some(heartbeat) })
+        Ok(Self { inner, excluded, stop: Some(stop), heartbeat: Some(heartbeat) })
+    }
+
+    /// Packs that an open plan dooms: the view of this writer must leave them out.
+    pub fn excluded(&self) -> &HashSet<PackId> {
+        &self.excluded
+    }
+
+    /// What the writer relies on. Before this is told, nothing may be claimed.
+    pub fn watch(&self, writer: &ChunkWriter) {
+        *self.inner.claims.lock().expect("no holder of this lock panics") = Some(writer.claims());
+    }
+
+    /// Looks for new plans, keeps away from what they doom, and gives a sign of life that says what of it this writer
+    /// uses already. Done every few minutes by itself.
+    pub fn beat(&self) -> Result<(), RepoError> {
+        self.inner.beat()
     }
 
     /// Its id, which will be that of the snapshot.
@@ -84,7 +107,7 @@ impl Lease {
 
     /// The prune plan it has seen.
     pub fn seen(&self) -> Option<SeenPlan> {
-        self.inner.seen
+        *self.inner.seen.lock().expect("no holder of this lock panics")
     }
 
     /// When it began.
@@ -118,11 +141,34 @@ impl Drop for Lease {
 }
 
 impl Inner {
-    fn state(&self, number: u32) -> Result<(), RepoError> {
-        self.create(names::lease(&self.id, number), &self.statement(number, &self.purpose))
+    /// An open plan that is new is acknowledged, with the packs of it that are used already. The acknowledgement says
+    /// that nothing else of it will be used; so the packs are excluded first.
+    fn beat(&self) -> Result<(), RepoError> {
+        let (newest, doomed) = self.repo.newest_plan()?;
+        let before = *self.seen.lock().expect("no holder of this lock panics");
+        let mut holds = BTreeSet::new();
+        if newest != before {
+            if let Some(claims) = self.claims.lock().expect("no holder of this lock panics").as_ref() {
+                holds = claims.exclude(&doomed)?;
+            } else if !doomed.is_empty() {
+                // The view of this writer is being made without this plan: it cannot be acknowledged.
+                return Ok(());
+            }
+            *self.seen.lock().expect("no holder of this lock panics") = newest;
+        }
+        let number = self.state(holds)?;
+        self.forget_older_than(number)
     }
 
-    fn statement(&self, number: u32, purpose: &str) -> LeaseStatement {
+    /// Creates the next statement, and returns its number.
+    fn state(&self, holds: BTreeSet<PackId>) -> Result<u32, RepoError> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let statement = self.statement(number, self.purpose, holds);
+        self.create(names::lease(&self.id, number), &statement)?;
+        Ok(number)
+    }
+
+    fn statement(&self, number: u32, purpose: &str, holds: BTreeSet<PackId>) -> LeaseStatement {
         let identity = self.repo.identity();
         LeaseStatement {
             version: 1,
@@ -133,8 +179,8 @@ impl Inner {
             process: identity.process,
             boot: identity.boot.clone(),
             started_at: self.started_at,
-            seen: self.seen,
-            holds: Vec::new(),
+            seen: *self.seen.lock().expect("no holder of this lock panics"),
+            holds: holds.into_iter().collect(),
             pins: Vec::new(),
             extensions: Vec::new(),
         }
@@ -176,40 +222,9 @@ impl Inner {
         }
         *self.hold.lock().expect("no holder of this lock panics") = None;
         if outcome.is_err() {
-            let statement = self.statement(u32::MAX, "end");
+            let statement = self.statement(u32::MAX, "end", BTreeSet::new());
             return self.create(names::lease_end(&self.id), &statement);
         }
         Ok(())
-    }
-}
-
-impl Repo {
-    /// The newest prune plan, which must be finished: this program cannot read plans.
-    fn newest_plan(&self) -> Result<Option<SeenPlan>, RepoError> {
-        let mut plans = Vec::new();
-        let mut done = Vec::new();
-        self.storage().list(names::PRUNE, &mut |listed| {
-            if let Some((number, kind)) = listed.name.leaf().split_once('.')
-                && let Ok(number) = number.parse::<u64>()
-            {
-                match kind {
-                    "plan" => plans.push((number, listed.name.clone())),
-                    "done" => done.push(number),
-                    _ => {}
-                }
-            }
-        })?;
-        let Some((number, name)) = plans.into_iter().max_by_key(|(number, _)| *number) else {
-            return Ok(None);
-        };
-        if !done.contains(&number) {
-            return Err(RepoError::PruneUnderWay { number });
-        }
-        let stored = self.storage().get(&name)?;
-        let damaged = |source| RepoError::Damaged { name: name.to_string(), source };
-        let (header, _) = Header::decode(&stored).map_err(|error| damaged(error.into()))?;
-        let payload = stored.get(..header.payload_len as usize);
-        let payload = payload.ok_or_else(|| damaged(crate::repo::error::DamageReason::Short))?;
-        Ok(Some(SeenPlan { number, hash: payload_id(payload) }))
     }
 }

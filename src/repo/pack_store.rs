@@ -203,6 +203,7 @@ impl Shared {
             parity::append(&mut payload);
         }
         let name = names::pack(kind, &id);
+        self.claims.own(id);
         if create_resolved(&**repo.storage(), &name, &payload)? == Created::Exists {
             return Err(RepoError::Exists { place: name.to_string() });
         }
@@ -258,9 +259,8 @@ impl Shared {
         let index = repo.index()?;
         index.add_index_object(id, new_packs(&object))?;
         let stored = object.packs.iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.chunks);
-        let view = self.claims.view().extended(index.view()?, object.packs.iter().map(|pack| pack.id))?;
-        self.claims.replace_view(Arc::new(view), stored.map(|chunk| chunk.key));
-        Ok(())
+        let own = object.packs.iter().map(|pack| pack.id);
+        self.claims.extend(index.view()?, own, stored.map(|chunk| chunk.key))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::keys::Keys;
 use crate::repo::names::Named;
 use crate::repo::slots::{self, NewSlot, UnlockSecret};
-use crate::repo::{Repo, Surroundings, create_resolved, names, probe, read_control, sealing};
+use crate::repo::{Repo, Surroundings, create_resolved, names, probe, read_control, reserve, sealing};
 use crate::storage::{Created, ObjectName, Storage, StorageError};
 
 const PACK_BYTES_DATA: u64 = 32 << 20;
@@ -79,6 +79,7 @@ pub fn init(around: Surroundings, options: &InitOptions, secret: &UnlockSecret) 
     }
     create_once(&*storage, &name, &sealed)?;
     create_once(&*storage, &names::copy(&name), &sealed)?;
+    reserve::make(&*storage)?;
     let config = new_config(id, options, &around, probes);
     let text = config.encode(|text| keyed_tag(&keys.config, text)).map_err(RepoError::Unstorable)?;
     let name = names::config(config.number);

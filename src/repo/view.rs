@@ -1,6 +1,6 @@
 //! What a run may rely on: the packs that the index describes *and* a listing has shown.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -39,6 +39,13 @@ impl PackSet {
             if word.load(Ordering::Relaxed) & bit == 0 {
                 word.fetch_or(bit, Ordering::Relaxed);
             }
+        }
+    }
+
+    /// Takes a pack out.
+    pub fn remove(&self, pack: PackNumber) {
+        if let Some(word) = self.words.get(pack.0 as usize / 64) {
+            word.fetch_and(!(1 << (pack.0 % 64)), Ordering::Relaxed);
         }
     }
 
@@ -112,6 +119,23 @@ impl View {
             }
         };
         Ok(Self { index, presence, used: Arc::clone(&self.used) })
+    }
+
+    /// Takes `doomed` packs out of what is present; returns those that something was claimed from.
+    ///
+    /// Nobody may be claiming meanwhile.
+    pub fn exclude(&self, doomed: &HashSet<PackId>) -> Result<Vec<PackId>, RepoError> {
+        let mut used = Vec::new();
+        for id in doomed {
+            let Some(number) = self.index.pack_number(id)? else { continue };
+            if self.used.contains(number) {
+                used.push(*id);
+            }
+            if let Presence::Listed(packs) = &self.presence {
+                packs.remove(number);
+            }
+        }
+        Ok(used)
     }
 
     /// The index below.

@@ -1,0 +1,269 @@
+//! P6 to P13: carries out the plan that is open, whoever made it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::format::body::Body;
+use crate::format::plan::{Plan, PruneCounts, Verdict, base_digest};
+use crate::id::{IndexObjectId, PackId, SnapshotId};
+use crate::prune::look::Look;
+use crate::prune::settle::{self, Settled};
+use crate::prune::{PackName, PruneError, Run, look};
+use crate::repo::{Decided, DecisionState, RepoError, SnapshotList, name_of, names};
+use crate::storage::Created;
+
+impl Run<'_> {
+    /// Whether the plan is done; if not, the report says who is waited for.
+    pub(super) fn carry_out(&mut self, number: u64, state: DecisionState) -> Result<bool, PruneError> {
+        if !state.has_plan {
+            let name = names::plan(number);
+            return Err(RepoError::from(crate::storage::StorageError::Missing { name }).into());
+        }
+        let verdict = match self.verdict(number, state) {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => return Ok(false),
+            // Somebody else has finished it, and deleted its lists.
+            Err(PruneError::Repo(error)) if is_missing(&error) && self.is_done(number)? => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        self.observer.phase("deleting");
+        self.delete(&verdict)?;
+        self.finish(number, &verdict)?;
+        Ok(true)
+    }
+
+    /// P6 to P9: the verdict that there is, or is now; none if a writer has to be waited for.
+    fn verdict(&mut self, number: u64, state: DecisionState) -> Result<Option<Decided<Verdict>>, PruneError> {
+        if state.has_verdict {
+            return Ok(Some(self.repo.read_verdict(number)?));
+        }
+        let plan = match self.repo.read_plan(number) {
+            Ok(plan) => plan,
+            Err(RepoError::Damaged { name, .. }) if name.starts_with(names::BODY) => {
+                // Nobody knows what it dooms, so nothing is: a verdict that deletes nothing is always right.
+                self.observer.note(&format!("{name} is damaged, so prune {number} deletes nothing"));
+                return Ok(Some(self.decide_nothing(number)?));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.observer.phase("asking who is at work");
+        match settle::leases(self.repo, number, &plan.hash, self.options)? {
+            Settled::Not(waiting) => {
+                self.report.waiting = waiting;
+                Ok(None)
+            }
+            Settled::All(holds) => {
+                self.check_interrupted()?;
+                self.decide(&plan, &holds).map(Some)
+            }
+        }
+    }
+
+    fn decide_nothing(&self, number: u64) -> Result<Decided<Verdict>, PruneError> {
+        let body = self.repo.create_body(&Body::of(&BTreeSet::new(), &BTreeSet::new()))?;
+        self.repo.create_verdict(Verdict {
+            version: 1,
+            number,
+            plan: self.repo.plan_hash(number)?,
+            body,
+            base: base_digest(&BTreeSet::new()),
+            counts: PruneCounts::default(),
+            extensions: Vec::new(),
+            tag: [0; 32],
+        })?;
+        Ok(self.repo.read_verdict(number)?)
+    }
+
+    fn is_done(&self, number: u64) -> Result<bool, PruneError> {
+        Ok(self.repo.list_decisions()?.get(&number).is_some_and(|state| state.is_done))
+    }
+
+    /// P7 to P9.
+    fn decide(
+        &mut self,
+        plan: &Decided<Plan>,
+        holds: &BTreeSet<PackId>,
+    ) -> Result<Decided<Verdict>, PruneError> {
+        self.observer.phase("looking again");
+        let number = plan.decision.number;
+        let doomed: BTreeMap<_, _> = plan.body.packs().map(|name| (name, 0)).collect();
+        let look = look::now(self.repo, &doomed, self.observer)?;
+        let mut spared = look.needed_after_all()?;
+        spared.extend(self.shallower(&look, &doomed)?);
+        spared.extend(doomed.keys().filter(|(_, id)| holds.contains(id)));
+        self.report.packs_spared += spared.len() as u64;
+        let going: BTreeSet<_> = doomed.into_keys().filter(|name| !spared.contains(name)).collect();
+        let index_objects: BTreeSet<_> = plan.body.index_objects.iter().copied().collect();
+        let index_objects = self.describe_survivors(&look, &going, index_objects)?;
+        let bytes = going.iter().filter_map(|name| look.listing.packs.get(name)).sum();
+        let body = self.repo.create_body(&Body::of(&going, &index_objects))?;
+        let created = self.repo.create_verdict(Verdict {
+            version: 1,
+            number,
+            plan: plan.hash,
+            body,
+            base: base_digest(&look.live_ids()),
+            counts: PruneCounts {
+                packs: going.len() as u64,
+                index_objects: index_objects.len() as u64,
+                bytes,
+            },
+            extensions: Vec::new(),
+            tag: [0; 32],
+        })?;
+        if created == Created::Exists {
+            self.observer.note("another prune was faster; its verdict counts");
+        }
+        // Read back in either case: this is what is decided for ever.
+        Ok(self.repo.read_verdict(number)?)
+    }
+
+    /// Doomed packs whose copies are less deep than all that would remain: what rests on them may rest on nothing less
+    /// deep. Without bases there are none.
+    fn shallower(
+        &self,
+        look: &Look,
+        doomed: &BTreeMap<PackName, u64>,
+    ) -> Result<BTreeSet<PackName>, PruneError> {
+        let view = look.index.view().map_err(RepoError::from)?;
+        if !view.has_bases() {
+            return Ok(BTreeSet::new());
+        }
+        let mut depths: BTreeMap<[u8; 16], (Option<u8>, Option<(u8, PackName)>)> = BTreeMap::new();
+        let mut packs = BTreeMap::new();
+        view.visit_packs(&mut |number, row| {
+            packs.insert(number, row);
+        })
+        .map_err(RepoError::from)?;
+        let numbers = packs.iter().filter(|(_, row)| doomed.contains_key(&(row.kind, row.id)));
+        let numbers: BTreeSet<_> = numbers.map(|(number, _)| *number).collect();
+        let mut failure = None;
+        let visited = view.visit_places(&mut |key, place| {
+            let Some(row) = packs.get(&place.pack).filter(|row| look.listing.shows(row)) else { return };
+            let depth = match view.frame(place.pack, place.frame) {
+                Ok(Some(frame)) => frame.depth,
+                Ok(None) => return,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    return;
+                }
+            };
+            let entry = depths.entry(*key).or_default();
+            if numbers.contains(&place.pack) {
+                if entry.1.is_none_or(|(least, _)| depth < least) {
+                    entry.1 = Some((depth, (row.kind, row.id)));
+                }
+            } else if entry.0.is_none_or(|least| depth < least) {
+                entry.0 = Some(depth);
+            }
+        });
+        visited.map_err(RepoError::from)?;
+        if let Some(error) = failure {
+            return Err(RepoError::from(error).into());
+        }
+        let mut keys = Vec::new();
+        let mut packs = Vec::new();
+        for (key, (outside, inside)) in depths {
+            if let (Some(outside), Some((inside, pack))) = (outside, inside)
+                && inside < outside
+            {
+                keys.push(key);
+                packs.push(pack);
+            }
+        }
+        let live = look.index.are_live(&keys).map_err(RepoError::from)?;
+        Ok(packs.into_iter().zip(live).filter(|(_, live)| *live).map(|(pack, _)| pack).collect())
+    }
+
+    /// P8: what doomed index objects say of packs that stay is said by new ones. Returns the index objects that may go.
+    fn describe_survivors(
+        &self,
+        look: &Look,
+        going: &BTreeSet<PackName>,
+        doomed: BTreeSet<IndexObjectId>,
+    ) -> Result<BTreeSet<IndexObjectId>, PruneError> {
+        let mut described = BTreeSet::new();
+        let mut orphaned = BTreeSet::new();
+        for (id, packs) in look.described()? {
+            let into = if doomed.contains(&id) { &mut orphaned } else { &mut described };
+            into.extend(packs);
+        }
+        let is_left = |name: &PackName| {
+            !going.contains(name) && !described.contains(name) && look.listing.packs.contains_key(name)
+        };
+        let left: BTreeSet<_> = orphaned.into_iter().filter(is_left).collect();
+        let mut said = Vec::new();
+        let mut missing = left.clone();
+        for id in &doomed {
+            if missing.is_empty() {
+                break;
+            }
+            // One that is damaged or gone says nothing; then the packs speak for themselves.
+            let Ok(object) = self.repo.read_index_object(*id) else { continue };
+            let wanted = object.packs.into_iter().filter(|pack| missing.remove(&name_of(pack)));
+            said.extend(wanted);
+        }
+        for (kind, id) in &missing {
+            said.push(self.repo.read_pack_directory(*kind, *id)?);
+        }
+        // Set-equality: whatever stays is described by what stays.
+        let names: BTreeSet<_> = said.iter().map(name_of).collect();
+        if names != left {
+            return Err(PruneError::NotDescribed);
+        }
+        self.repo.store_descriptions(SnapshotId::new([0; 16]), said)?;
+        Ok(doomed)
+    }
+
+    /// P10 and P11. Repeating it changes nothing.
+    fn delete(&mut self, verdict: &Decided<Verdict>) -> Result<(), PruneError> {
+        let storage = self.repo.storage();
+        for id in &verdict.body.index_objects {
+            storage.delete(&names::index_object(id)).map_err(RepoError::from)?;
+        }
+        for (kind, id) in verdict.body.packs() {
+            storage.delete(&names::pack(kind, &id)).map_err(RepoError::from)?;
+        }
+        let counts = verdict.decision.counts;
+        self.report.packs_deleted += counts.packs;
+        self.report.bytes_deleted += counts.bytes;
+        Ok(())
+    }
+
+    /// P12 and P13.
+    fn finish(&mut self, number: u64, verdict: &Decided<Verdict>) -> Result<(), PruneError> {
+        let list = self.repo.snapshots()?;
+        self.report.snapshots_removed += self.remove_dead_snapshots(&list)?;
+        for (id, lease) in self.repo.list_leases()? {
+            let is_over = lease.has_ended || matches!(self.repo.read_snapshot(id), Ok(None));
+            if is_over {
+                self.repo.remove_lease(id, &lease)?;
+            }
+        }
+        self.repo.create_done(number, verdict.hash)?;
+        // Nobody needs the lists of what is done. A crash leaves them for the next prune.
+        let void = std::mem::take(&mut self.void_bodies);
+        for id in void.into_iter().chain(self.repo.body_ids(number)?) {
+            self.repo.storage().delete(&names::body(&id)).map_err(RepoError::from)?;
+        }
+        self.repo.restore_reserve()?;
+        self.repo.witness_prune(number)?;
+        self.report.plans.push(number);
+        Ok(())
+    }
+
+    /// Deletes the objects of forgotten snapshots; their records stay.
+    pub(super) fn remove_dead_snapshots(&self, list: &SnapshotList) -> Result<u64, PruneError> {
+        let storage = self.repo.storage();
+        for id in &list.dead {
+            let name = names::snapshot(id);
+            // The copy first: without the object it would say nothing, and stay for ever.
+            storage.delete(&names::copy(&name)).map_err(RepoError::from)?;
+            storage.delete(&name).map_err(RepoError::from)?;
+        }
+        Ok(list.dead.len() as u64)
+    }
+}
+
+fn is_missing(error: &RepoError) -> bool {
+    matches!(error, RepoError::Storage(crate::storage::StorageError::Missing { .. }))
+}
