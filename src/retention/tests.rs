@@ -486,7 +486,7 @@ fn lying(mut snapshots: Vec<Candidate>, shuffle: u64) -> Vec<Candidate> {
     let times: Vec<_> = snapshots.iter().map(|snapshot| snapshot.time).collect();
     for (at, snapshot) in snapshots.iter_mut().enumerate() {
         let chance = shuffle.rotate_left(at as u32) as usize;
-        if chance % 3 == 0 {
+        if chance.is_multiple_of(3) {
             snapshot.time = times[chance % times.len()];
         }
     }
