@@ -10,6 +10,7 @@
 
 mod confirm;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -97,6 +98,7 @@ pub fn run(
     options: &ForgetOptions,
     observer: &dyn Observer,
 ) -> Result<ForgetReport, ForgetError> {
+    let ids: HashSet<_> = ids.iter().collect();
     let chosen = list.snapshots.iter().filter(|snapshot| ids.contains(&snapshot.id));
     let mut chosen: Vec<_> = chosen
         .map(|snapshot| ForgottenSnapshot {
