@@ -20,6 +20,7 @@ use kluis::clock::SystemClock;
 use kluis::compress::Compression;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::{Observer, Problem, Progress, Silent};
+use kluis::forget;
 use kluis::format::tree::Content;
 use kluis::id::{NodeId, SnapshotId};
 use kluis::repo::{Identity, InitOptions, Lease, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
