@@ -27,6 +27,7 @@ mod snapshots;
 mod tags;
 mod tree_reader;
 mod tree_writer;
+mod turns;
 mod view;
 
 use std::path::PathBuf;
