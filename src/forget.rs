@@ -10,6 +10,7 @@
 
 mod confirm;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -49,7 +50,7 @@ pub struct BroughtBack {
     /// The new snapshot.
     pub id: String,
     /// The forgotten one.
-    pub in_place_of: String,
+    pub in_place_of_id: String,
     /// Whether it was there already: brought back before.
     pub was_back: bool,
 }
@@ -97,6 +98,7 @@ pub fn run(
     options: &ForgetOptions,
     observer: &dyn Observer,
 ) -> Result<ForgetReport, ForgetError> {
+    let ids: HashSet<_> = ids.iter().collect();
     let chosen = list.snapshots.iter().filter(|snapshot| ids.contains(&snapshot.id));
     let mut chosen: Vec<_> = chosen
         .map(|snapshot| ForgottenSnapshot {
@@ -160,7 +162,7 @@ fn bring_back(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Resu
         snapshot.id == id || snapshot.in_place_of().is_some_and(|forgotten| forgotten.snapshot == id)
     };
     if let Some(back) = list.snapshots.iter().find(is_it) {
-        return Ok(BroughtBack { id: back.id.to_string(), in_place_of: id.to_string(), was_back: true });
+        return Ok(BroughtBack { id: back.id.to_string(), in_place_of_id: id.to_string(), was_back: true });
     }
     let forgotten = match repo.read_snapshot(id) {
         Ok(Some(snapshot)) => snapshot,
@@ -179,7 +181,7 @@ fn bring_back(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Resu
     if let Err(error) = lease.end() {
         observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
     }
-    Ok(BroughtBack { id: snapshot.id.to_string(), in_place_of: id.to_string(), was_back: false })
+    Ok(BroughtBack { id: snapshot.id.to_string(), in_place_of_id: id.to_string(), was_back: false })
 }
 
 /// The snapshot that takes the place of a forgotten one. It says of itself what that one said, times included.

@@ -193,6 +193,13 @@ impl Decision {
         self.groups.iter().flat_map(|group| &group.snapshots)
     }
 
+    /// Groups of which something was to stay, and nothing of it is live any more: somebody else forgot it meanwhile.
+    pub fn emptied_by_others(&self, live: &HashSet<SnapshotId>) -> Vec<&Group> {
+        let is_live = |judged: &Judged| judged.is_kept() && live.contains(&judged.snapshot.id);
+        let groups = self.groups.iter().filter(|group| !group.is_emptied());
+        groups.filter(|group| !group.snapshots.iter().any(is_live)).collect()
+    }
+
     /// The snapshots to forget. It is an error if nothing would be left of a group, unless that is allowed.
     pub fn to_forget(&self, allow_empty: bool) -> Result<Vec<SnapshotId>, WouldEmpty> {
         if let Some(group) = self.groups.iter().find(|group| group.is_emptied())

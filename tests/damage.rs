@@ -19,6 +19,7 @@ use kluis::check::{
 use kluis::clock::SystemClock;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::{Observer, Problem, Progress, Silent};
+use kluis::forget;
 use kluis::format::tree::Content;
 use kluis::id::{NodeId, SnapshotId};
 use kluis::repo::{Identity, InitOptions, Lease, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
@@ -62,13 +63,18 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Three snapshots of a small folder, two slots, and a lease.
+/// Three snapshots of a small folder, one before them that was forgotten, two slots, and a lease.
 fn make_fixture(parity: bool) -> Fixture {
     let (source, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let storage = MemoryStorage::new();
     let init = InitOptions { parity, kdf: KdfParams::MIN, ..InitOptions::default() };
     let repo = Arc::new(Repo::init(surroundings(&storage, cache.path()), &init, &key(7)).unwrap());
     repo.add_slot(&key(8), KdfParams::MIN, "second").unwrap();
+    std::fs::write(source.path().join("forgotten"), "forgotten").unwrap();
+    let forgotten = back_up(&repo, source.path(), ParentChoice::Newest);
+    std::fs::remove_file(source.path().join("forgotten")).unwrap();
+    let list = repo.snapshots().unwrap();
+    forget::run(&repo, &list, &[forgotten], &Default::default(), &Silent::default()).unwrap();
     let mut expected = BTreeMap::new();
     for round in 0..3u64 {
         let folder = source.path().join(format!("round-{round}/inside"));
@@ -189,7 +195,7 @@ fn a_repository_in_order_passes() {
         let codes: Vec<_> = report.findings.iter().map(|finding| finding.code).collect();
         assert_eq!(codes, [FindingCode::LeaseLeftover]);
         assert_eq!(whole.len(), 3);
-        assert_eq!((report.snapshots_checked, report.packs_checked, report.packs_read), (3, 6, 6));
+        assert_eq!((report.snapshots_checked, report.packs_checked, report.packs_read), (3, 8, 8));
         assert!(report.nodes_checked > 6 && report.chunks_checked > 10 && report.chunks_read > 16);
     }
 }

@@ -116,16 +116,13 @@ impl Repo {
                 self.examine_end(stored)
             }
             Named::Plan(number) => {
-                self.examine_decision(object, stored, |plain| Plan::decode(plain), |it| it.number == number)
+                self.examine_decision(object, stored, Plan::decode, |it| it.number == number)
             }
-            Named::Verdict(number) => self.examine_decision(
-                object,
-                stored,
-                |plain| Verdict::decode(plain),
-                |it| it.number == number,
-            ),
+            Named::Verdict(number) => {
+                self.examine_decision(object, stored, Verdict::decode, |it| it.number == number)
+            }
             Named::Done(number) => {
-                self.examine_decision(object, stored, |plain| Done::decode(plain), |it| it.number == number)
+                self.examine_decision(object, stored, Done::decode, |it| it.number == number)
             }
             Named::Body(id) => {
                 examine_id(id.bytes(), stored)?;

@@ -285,6 +285,18 @@ fn a_group_is_not_emptied_unless_that_is_allowed() {
 }
 
 #[test]
+fn a_group_that_two_emptied_together_is_named() {
+    let mut snapshots = series(&TIMES[..4]);
+    snapshots[0].host = "other".to_owned();
+    let decision = decided(snapshots, "last 1");
+    let id = |number: u8| SnapshotId::new([number; 16]);
+    assert!(decision.emptied_by_others(&HashSet::from([id(0), id(3)])).is_empty());
+    let emptied = decision.emptied_by_others(&HashSet::from([id(0), id(2)]));
+    assert_eq!(emptied[0].key.to_string(), "host host; paths /data");
+    assert_eq!(emptied.len(), 1);
+}
+
+#[test]
 fn snapshots_that_are_named_go_and_others_stay() {
     let named = |numbers: &[u8]| {
         let named = numbers.iter().map(|number| SnapshotId::new([*number; 16])).collect();
@@ -486,7 +498,7 @@ fn lying(mut snapshots: Vec<Candidate>, shuffle: u64) -> Vec<Candidate> {
     let times: Vec<_> = snapshots.iter().map(|snapshot| snapshot.time).collect();
     for (at, snapshot) in snapshots.iter_mut().enumerate() {
         let chance = shuffle.rotate_left(at as u32) as usize;
-        if chance % 3 == 0 {
+        if chance.is_multiple_of(3) {
             snapshot.time = times[chance % times.len()];
         }
     }

@@ -73,7 +73,8 @@ fn what_is_forgotten_is_gone_from_lists_and_comes_back() {
     );
     let back = vault.json(["undo-forget", &ids[0][..8]], 0);
     let new = back["snapshots"][0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(back["snapshots"][0]["in_place_of"], ids[0].as_str());
+    assert_eq!(back["snapshots"][0]["in_place_of_id"], ids[0].as_str());
+    assert_eq!(vault.json(["snapshots"], 0)["snapshots"][0]["in_place_of_id"], ids[0].as_str());
     assert_ne!(new, ids[0]);
     // Oldest first: it has the time of the forgotten one.
     assert_eq!(live(&vault), [new.clone(), ids[2].clone()]);

@@ -11,7 +11,7 @@ use kluis::forget::{self, ForgetError, ForgetOptions, ForgetReport};
 use kluis::format::snapshot::Snapshot;
 use kluis::id::SnapshotId;
 use kluis::repo::{Repo, RepoError, SnapshotFilter};
-use kluis::storage::{Fault, FaultPlan, FaultyStorage, MemoryStorage, ObjectName, Storage};
+use kluis::storage::{Afterwards, Fault, FaultPlan, FaultyStorage, MemoryStorage, ObjectName, Storage};
 use tempfile::TempDir;
 
 use crate::crash::{CALL_COUNT_MAX, STOPS, change_small_tree, small_tree};
@@ -131,6 +131,67 @@ fn stop_at_every_call(
         }
     }
     count
+}
+
+/// Every call that an operation makes, in order: `list snapshot`, `create forget/...`.
+fn calls_of(start: &Objects, operation: &dyn Fn(&Arc<Repo>)) -> Vec<String> {
+    let mut calls = Vec::new();
+    for at_call in 0..CALL_COUNT_MAX {
+        let memory = MemoryStorage::from_objects(start.clone());
+        let plan = FaultPlan { then: Afterwards::Fine, ..FaultPlan::death(at_call, Fault::Before) };
+        let faulty = Arc::new(FaultyStorage::new(Arc::new(memory)));
+        let cache = cache_folder();
+        let repo = open(Arc::clone(&faulty) as Arc<dyn Storage>, cache.path()).unwrap();
+        faulty.set_plan(Some(plan));
+        operation(&repo);
+        match faulty.struck() {
+            Some(call) => calls.push(call),
+            None => return calls,
+        }
+    }
+    panic!("the operation does not end");
+}
+
+/// Insists that calls that begin so come one after the other.
+#[track_caller]
+fn assert_order(calls: &[String], order: &[&str]) {
+    let mut rest = calls.iter();
+    for wanted in order {
+        assert!(rest.any(|call| call.starts_with(wanted)), "{wanted} is not in its place in {calls:#?}");
+    }
+}
+
+#[test]
+fn snapshots_are_listed_before_the_records_that_explain_what_is_gone() {
+    let scene = Scene::new();
+    let calls = calls_of(&scene.start, &|repo| drop(repo.snapshots()));
+    assert_order(&calls, &["list snapshot", "list forget"]);
+    let before = calls.iter().position(|call| call == "list forget").unwrap();
+    assert!(!calls[before..].iter().any(|call| call == "list snapshot"), "{calls:#?}");
+}
+
+#[test]
+fn an_undo_keeps_to_the_order_of_writers() {
+    let scene = Scene::new();
+    let memory = scene.memory();
+    forget_ids(&scene.repo(&memory, cache_folder().path()), &scene.ids[..1]).unwrap();
+    let calls = calls_of(&memory.objects(), &|repo| drop(undo_ids(repo, &scene.ids[..1])));
+    assert!(calls[0].starts_with("create lease/"), "nothing is read before it is registered: {calls:#?}");
+    let order = [
+        "create lease/",
+        "list prune",
+        "create lease/",
+        "list index",
+        "list data",
+        "list meta",
+        "list snapshot",
+        "list forget",
+        "read meta/",
+        "create snapshot/",
+        "create copy/snapshot/",
+        "delete lease/",
+    ];
+    assert_order(&calls, &order);
 }
 
 #[test]
@@ -372,7 +433,7 @@ fn a_gap_in_the_numbers_of_a_series_is_found() {
 #[test]
 fn a_history_of_stopped_forgets_loses_nothing_and_raises_nobody() {
     let (mut stop_count, mut dead_count, mut back_count) = (0, 0, 0);
-    for seed in 0..150 {
+    for seed in 0..200 {
         let mut chance = Chance(seed << 32 | 1 << 60);
         let (source, cache) = (tempfile::tempdir().unwrap(), cache_folder());
         write(source.path(), "file", b"first");
@@ -385,11 +446,11 @@ fn a_history_of_stopped_forgets_loses_nothing_and_raises_nobody() {
                 ids.iter().copied().filter(|_| chance.below(2) == 0).collect()
             };
             let fault = *chance.one_of(&[Fault::Before, Fault::Torn, Fault::After]);
-            let plan = FaultPlan::death(chance.below(60), fault);
+            let plan = FaultPlan::death(chance.below(40), fault);
             println!("history {seed}, step {step}: {plan:?}");
             let faulty = Arc::new(FaultyStorage::with_plan(Arc::new(memory.clone()), plan));
             let opened = open(Arc::clone(&faulty) as Arc<dyn Storage>, cache.path());
-            let (mut to_forget, mut to_undo) = (Vec::new(), Vec::new());
+            let mut to_forget = Vec::new();
             let what = chance.below(3);
             match (what, opened) {
                 (_, Err(_)) => {}
@@ -402,7 +463,7 @@ fn a_history_of_stopped_forgets_loses_nothing_and_raises_nobody() {
                     }
                 }
                 (_, Ok(repo)) => {
-                    to_undo = some(&mut chance, &dead);
+                    let to_undo = some(&mut chance, &dead);
                     back_count += undo_ids(&repo, &to_undo).map_or(0, |back| back.len());
                 }
             }
@@ -441,6 +502,6 @@ fn a_history_of_stopped_forgets_loses_nothing_and_raises_nobody() {
         let report = checked(&repo);
         assert!(!report.has_damage(), "{:?}", report.findings);
     }
-    println!("{stop_count} stops, {dead_count} forgotten, {back_count} back");
-    assert!(stop_count > 400 && dead_count > 50 && back_count > 20, "too little happened");
+    let happened = (stop_count, dead_count, back_count);
+    assert!(stop_count > 450 && dead_count > 50 && back_count > 20, "too little happened: {happened:?}");
 }

@@ -14,7 +14,7 @@ use crate::clock::{CalendarSpan, Zone};
 use crate::forget::{self, ForgetOptions, ForgetReport};
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
-use crate::repo::{SnapshotFilter, SnapshotList};
+use crate::repo::{Repo, SnapshotFilter, SnapshotList};
 use crate::retention::{self, Candidate, Count, Decision, Fate, Group, GroupBy, Judged, Policy, TagSet};
 use crate::units::count_text;
 
@@ -200,6 +200,7 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, Failure> {
         let forgotten = forget::run(&repo, &list, &dropped, &options, &watch);
         drop(watch);
         done = forgotten?;
+        warn_if_emptied(&repo, &decision, context);
     }
     let report = report(&decision, &list, &policy, args.dry_run, &done);
     context.show(&report, |out| out.line(&summary(&decision, dropped.len(), args.dry_run)))?;
@@ -212,6 +213,18 @@ pub fn warn(list: &SnapshotList, context: &Context) {
         context.warn(&format!("snapshot {} cannot be read, and is left as it is: {reason}", id.short()));
     }
     list.forgotten.warnings().iter().for_each(|warning| context.warn(warning));
+}
+
+/// Two who forget at the same time may each leave what the other one drops.
+fn warn_if_emptied(repo: &Repo, decision: &Decision, context: &Context) {
+    let Ok(list) = repo.snapshots() else { return };
+    let live = list.snapshots.iter().map(|snapshot| snapshot.id).collect();
+    for group in decision.emptied_by_others(&live) {
+        let key = &group.key;
+        context.warn(&format!(
+            "somebody else forgot the rest of {key} at the same time: look at `repo undo-forget` before the next prune"
+        ));
+    }
 }
 
 fn summary(decision: &Decision, dropped_count: usize, is_dry_run: bool) -> String {

@@ -130,6 +130,7 @@ pub fn snapshot_json(snapshot: &Snapshot) -> Value {
         "tags": snapshot.tags,
         "paths": names(&snapshot.paths),
         "previous_id": snapshot.previous.map(|id| id.to_string()),
+        "in_place_of_id": snapshot.in_place_of().map(|forgotten| forgotten.snapshot.to_string()),
         "files": snapshot.totals.files,
         "directories": snapshot.totals.directories,
         "bytes": snapshot.totals.bytes,

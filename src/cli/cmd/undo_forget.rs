@@ -135,7 +135,7 @@ fn show_list(forgotten: &[Forgotten<'_>], out: &mut Output, context: &Context) -
 fn show_report(report: &UndoReport, out: &mut Output) -> Result<(), Failure> {
     for back in &report.snapshots {
         let was_back = if back.was_back { ", as before" } else { "" };
-        out.line(&format!("{} is back as {}{was_back}", back.in_place_of, back.id))?;
+        out.line(&format!("{} is back as {}{was_back}", back.in_place_of_id, back.id))?;
     }
     Ok(())
 }
