@@ -72,6 +72,25 @@ pub struct BackupOptions {
     pub threads: usize,
 }
 
+impl Default for BackupOptions {
+    /// No sources yet; everything in them, compared with the newest snapshot, verified.
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            excludes: Excludes::default(),
+            one_file_system: false,
+            skipped_folders: Vec::new(),
+            parent: ParentChoice::Newest,
+            dry_run: false,
+            skip_if_unchanged: false,
+            labels: Labels::default(),
+            compression: Compression::default(),
+            verify: true,
+            threads: 0,
+        }
+    }
+}
+
 /// What a snapshot says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Labels {

@@ -25,6 +25,7 @@ mod slots;
 mod snapshots;
 mod tree_reader;
 mod tree_writer;
+mod turns;
 mod view;
 
 use std::path::PathBuf;

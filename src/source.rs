@@ -33,7 +33,7 @@ use std::path::PathBuf;
 pub use command::CommandSource;
 pub use excludes::{ExcludeError, Excludes, ExcludesBuilder};
 pub use extras::ExtrasError;
-pub use folder::{FolderPath, Root};
+pub use folder::{FolderPath, Root, clean_path};
 pub use listing::{Found, Listing};
 pub use owners::Owners;
 pub use reader::{FolderReader, SourceFile, Stamp};

@@ -6,15 +6,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kluis::backup::{self, BackupOptions, BackupReport, Labels, ParentChoice};
+use kluis::backup::{self, BackupOptions, BackupReport};
 use kluis::clock::SystemClock;
-use kluis::compress::Compression;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::Silent;
 use kluis::format::tree::{Content, Entry};
 use kluis::id::NodeId;
 use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
-use kluis::source::Excludes;
 use kluis::storage::{MemoryStorage, Storage};
 
 fn key() -> UnlockSecret {
@@ -28,19 +26,7 @@ fn surroundings(storage: &MemoryStorage, cache: &Path) -> Surroundings {
 }
 
 fn options(source: &Path) -> BackupOptions {
-    BackupOptions {
-        sources: vec![source.to_owned()],
-        excludes: Excludes::default(),
-        one_file_system: false,
-        skipped_folders: Vec::new(),
-        parent: ParentChoice::Newest,
-        dry_run: false,
-        skip_if_unchanged: false,
-        labels: Labels::default(),
-        compression: Compression::Auto,
-        verify: true,
-        threads: 0,
-    }
+    BackupOptions { sources: vec![source.to_owned()], ..BackupOptions::default() }
 }
 
 fn init(storage: &MemoryStorage, cache: &Path) -> Arc<Repo> {

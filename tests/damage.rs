@@ -11,19 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use kluis::backup::{self, BackupOptions, Labels, ParentChoice};
+use kluis::backup::{self, BackupOptions, ParentChoice};
 use kluis::check::{
     self, CheckError, CheckOptions, CheckReport, DataPart, Finding, FindingCode, FindingCode::LeaseLeftover,
     Severity,
 };
 use kluis::clock::SystemClock;
-use kluis::compress::Compression;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::{Observer, Problem, Progress, Silent};
 use kluis::format::tree::Content;
 use kluis::id::{NodeId, SnapshotId};
 use kluis::repo::{Identity, InitOptions, Lease, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
-use kluis::source::Excludes;
 use kluis::storage::{MemoryStorage, ObjectName, Storage};
 
 type Objects = BTreeMap<ObjectName, Arc<[u8]>>;
@@ -52,19 +50,8 @@ fn surroundings(storage: &MemoryStorage, cache: &Path) -> Surroundings {
 }
 
 fn back_up(repo: &Arc<Repo>, source: &Path, parent: ParentChoice) -> SnapshotId {
-    let options = BackupOptions {
-        sources: vec![source.to_owned()],
-        excludes: Excludes::default(),
-        one_file_system: false,
-        skipped_folders: Vec::new(),
-        parent,
-        dry_run: false,
-        skip_if_unchanged: false,
-        labels: Labels::default(),
-        compression: Compression::Auto,
-        verify: true,
-        threads: 2,
-    };
+    let options =
+        BackupOptions { sources: vec![source.to_owned()], parent, threads: 2, ..BackupOptions::default() };
     let report = backup::run(repo, &options, &Silent::default()).unwrap();
     report.snapshot_id.unwrap().parse().unwrap()
 }

@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use kluis::backup::{self, BackupOptions, Labels, ParentChoice};
+use kluis::backup::{self, BackupOptions};
 use kluis::chunker::ChunkSizes;
 use kluis::clock::SystemClock;
-use kluis::compress::Compression;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::Silent;
 use kluis::format::key_file;
 use kluis::repo::{Identity, InitOptions, Repo, Surroundings, UnlockSecret};
-use kluis::source::Excludes;
 use kluis::storage::{LocalStorage, LocalStorageOptions};
 
 const KEY: [u8; 32] = [7; 32];
@@ -77,19 +75,7 @@ fn make_repository(place: &Path, cache: &Path, source: &Path) {
     let repo = Arc::new(Repo::init(around, &init, &UnlockSecret::KeyFile(Secret::new(KEY))).unwrap());
     let passphrase = UnlockSecret::Passphrase(PASSPHRASE.to_vec().into());
     repo.add_slot(&passphrase, KdfParams::MIN, "second").unwrap();
-    let options = BackupOptions {
-        sources: vec![source.to_owned()],
-        excludes: Excludes::default(),
-        one_file_system: false,
-        skipped_folders: Vec::new(),
-        parent: ParentChoice::Newest,
-        dry_run: false,
-        skip_if_unchanged: false,
-        labels: Labels::default(),
-        compression: Compression::Auto,
-        verify: true,
-        threads: 0,
-    };
+    let options = BackupOptions { sources: vec![source.to_owned()], ..BackupOptions::default() };
     let report = backup::run(&repo, &options, &Silent::default()).unwrap();
     assert!(report.problems.is_empty(), "{:?}", report.problems);
 }

@@ -9,12 +9,11 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kluis::backup::{self, BackupOptions, Labels, ParentChoice};
+use kluis::backup::{self, BackupOptions};
 use kluis::clock::SystemClock;
 use kluis::event::Silent;
 use kluis::repo::{Identity, InitOptions, Repo, SnapshotFilter, Surroundings, TreeReader, UnlockSecret};
 use kluis::restore::{self, RestoreContext, RestoreOptions, RestoreReport, RestoreRequest};
-use kluis::source::Excludes;
 use kluis::storage::MemoryStorage;
 use kluis::target::OwnerMap;
 
@@ -52,19 +51,7 @@ impl Fixture {
     }
 
     fn backup(&self) {
-        let options = BackupOptions {
-            sources: vec![self.source()],
-            excludes: Excludes::default(),
-            one_file_system: false,
-            skipped_folders: Vec::new(),
-            parent: ParentChoice::Newest,
-            dry_run: false,
-            skip_if_unchanged: false,
-            labels: Labels::default(),
-            compression: kluis::compress::Compression::default(),
-            verify: true,
-            threads: 2,
-        };
+        let options = BackupOptions { sources: vec![self.source()], threads: 2, ..BackupOptions::default() };
         let report = backup::run(&self.repo, &options, &Silent::default()).unwrap();
         assert!(report.problems.is_empty(), "{:?}", report.problems);
     }

@@ -31,14 +31,18 @@ const BATCH_BYTES_TARGET: u64 = FRAME_BYTES_TARGET_DATA as u64;
 const BATCH_COUNT_MAX: usize = 4096;
 /// A larger file is read by the scanner, so that several workers share it.
 const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Workers beyond the number of threads asked for. They wait for the disk while the others compute; with one instead of
+/// four, the first backup of a source tree that is not in memory took 10 % longer.
+const WAITING_WORKER_COUNT: usize = 4;
 /// Ids that one worker looks up at once.
 const CONFIRM_COUNT: usize = 2048;
 /// Steps sent at once.
 const STEP_COUNT: usize = 256;
-/// Groups of steps that may wait for the assembler.
-const STEP_QUEUE: usize = 32;
+/// Groups of steps that may wait for the assembler: more files than all workers have in hand, because the assembler
+/// waits for the oldest batch.
+const STEP_QUEUE: usize = 128;
 /// Entries that may be listed ahead.
-const ENTRIES_AHEAD_MAX: usize = 1 << 15;
+const ENTRIES_AHEAD_MAX: usize = 1 << 16;
 
 /// Reads the sources and stores what is new. With `use_parent` unchanged files are taken over from the parent.
 pub fn run(run: &Run<'_>, use_parent: bool) -> Result<Outcome, BackupError> {
@@ -88,8 +92,7 @@ pub fn pipeline(
     run: &Run<'_>,
     scan: impl FnOnce(&mut Scanner<'_>) -> Result<(), BackupError>,
 ) -> Result<Piped, BackupError> {
-    // While one worker waits for the disk, another computes.
-    let worker_count = thread_count(run) + 1;
+    let worker_count = thread_count(run) + WAITING_WORKER_COUNT;
     let lacks_content = AtomicBool::new(false);
     let config = run.repo.config().chunker;
     let sizes = config.sizes().map_err(|_| BackupError::Repo(RepoError::Ended))?;

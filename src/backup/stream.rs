@@ -18,7 +18,7 @@ use crate::source::{FolderPath, FolderReader, Found, SourceFile, Stamp};
 use crate::wire::Bytes;
 
 /// Bytes that one worker takes at once. Large against a chunk, because the piece after the last cut is copied.
-const PART_BYTES: usize = 4 << 20;
+const PART_BYTES: usize = 8 << 20;
 
 /// Cuts a stream of bytes into chunks and gathers them into parts.
 struct PartCutter {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::event::Problem;
 use crate::format::tree::{Entry, EntryKind};
-use crate::source::{Found, Root, SourceError};
+use crate::source::{Found, Root, SourceError, clean_path};
 use crate::wire::Bytes;
 
 /// Something at or above what is backed up.
@@ -39,17 +39,7 @@ pub struct Sources {
 
 /// An absolute path without `.`, `..` and doubled slashes, as bytes.
 pub fn clean_bytes(path: &Path) -> Vec<u8> {
-    let mut clean = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean.into_os_string().into_vec()
+    clean_path(path).into_os_string().into_vec()
 }
 
 /// Opens all sources. One that lies below another is part of it and is not counted again.

@@ -166,6 +166,8 @@ fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, 
         Some(frames) if agrees != Some(false) => frames,
         Some(_) | None => unreadable_frames(look, number)?,
     };
+    // Parity is made of the payload: without that there is nothing to make it of.
+    let can_be_made_again = verdict.payload.is_ok() || verdict.is_mendable;
     let numbers: BTreeSet<u32> = frames.iter().map(|(frame, _)| *frame).collect();
     if let Err(reason) = verdict.payload {
         let what = match numbers.len() {
@@ -194,7 +196,8 @@ fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, 
             DamageReason::Parity | DamageReason::NoParity => FindingCode::ParityDamaged,
             _ => FindingCode::PackDamaged,
         };
-        look.findings.add(Finding::damage(code, &name, reason.to_string()).mendable());
+        let finding = Finding::damage(code, &name, reason.to_string());
+        look.findings.add(if can_be_made_again { finding.mendable() } else { finding });
     }
     if let Some(finding) = directory_finding(kind, agrees, id) {
         look.findings.add(finding);

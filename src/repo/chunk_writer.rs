@@ -19,11 +19,12 @@ use crate::repo::claims::{Claim, Claims};
 use crate::repo::error::RepoError;
 use crate::repo::pack_sealing::PackBody;
 use crate::repo::pack_store::PackStore;
+use crate::repo::turns::Turns;
 use crate::repo::view::View;
 
 /// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
 /// frames compress worse, larger ones hardly better, and one small file costs opening one frame.
-pub const FRAME_BYTES_TARGET_DATA: usize = 6 << 20;
+pub const FRAME_BYTES_TARGET_DATA: usize = 8 << 20;
 /// Plain bytes at which a frame of nodes is finished.
 const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 
@@ -64,6 +65,7 @@ pub struct ChunkWriter {
     open_meta: Mutex<Option<PackBody>>,
     tickets: Mutex<Tickets>,
     tickets_changed: Condvar,
+    turns: Turns,
     bytes_new: AtomicU64,
 }
 
@@ -80,6 +82,7 @@ impl ChunkWriter {
             open_meta: Mutex::new(None),
             tickets: Mutex::default(),
             tickets_changed: Condvar::new(),
+            turns: Turns::new(),
             bytes_new: AtomicU64::new(0),
         }
     }
@@ -280,7 +283,7 @@ impl FrameWriter<'_> {
         if bytes.len() >= self.target() / 2 {
             return self.write_frame(chunks, bytes);
         }
-        if self.plain.len() + bytes.len() > self.target() * 2 {
+        if self.plain.len() + bytes.len() > (self.target() * 2).min(limits::FRAME_BYTES_MAX) {
             self.flush()?;
         }
         self.plain.extend_from_slice(bytes);
@@ -301,7 +304,9 @@ impl FrameWriter<'_> {
     }
 
     fn write_frame(&mut self, chunks: Vec<ChunkEntry>, plain: &[u8]) -> Result<(), RepoError> {
+        let turn = self.writer.turns.wait();
         let (codec, stored) = self.compressor.compress(plain);
+        drop(turn);
         let stored_len = stored.len() as u32;
         let frame = FrameEntry { codec, depth: 0, stored_len, bases: Vec::new(), chunks };
         self.writer.append(self.kind, frame, stored)

@@ -42,7 +42,7 @@ struct Inner {
 impl Lease {
     /// Registers a writer: states that it is there, reads the prune plans, and states what it has seen.
     ///
-    /// Fails with [`RepoError::Fenced`] while a prune is under way that this program cannot read.
+    /// Fails with [`RepoError::PruneUnderWay`] while a prune is under way that this program cannot read.
     pub fn register(repo: &Arc<Repo>, purpose: &'static str) -> Result<Self, RepoError> {
         let id = SnapshotId::new(crypto::random()?);
         let mut inner = Inner {
@@ -119,12 +119,16 @@ impl Drop for Lease {
 
 impl Inner {
     fn state(&self, number: u32) -> Result<(), RepoError> {
+        self.create(names::lease(&self.id, number), &self.statement(number, &self.purpose))
+    }
+
+    fn statement(&self, number: u32, purpose: &str) -> LeaseStatement {
         let identity = self.repo.identity();
-        let statement = LeaseStatement {
+        LeaseStatement {
             version: 1,
             lease: self.id,
             number,
-            purpose: self.purpose.to_owned(),
+            purpose: purpose.to_owned(),
             host: identity.host.clone(),
             process: identity.process,
             boot: identity.boot.clone(),
@@ -133,8 +137,7 @@ impl Inner {
             holds: Vec::new(),
             pins: Vec::new(),
             extensions: Vec::new(),
-        };
-        self.create(names::lease(&self.id, number), &statement)
+        }
     }
 
     fn create(&self, name: ObjectName, statement: &LeaseStatement) -> Result<(), RepoError> {
@@ -173,22 +176,8 @@ impl Inner {
         }
         *self.hold.lock().expect("no holder of this lock panics") = None;
         if outcome.is_err() {
-            let end = names::lease_end(&self.id);
-            let statement = LeaseStatement {
-                version: 1,
-                lease: self.id,
-                number: u32::MAX,
-                purpose: "end".to_owned(),
-                host: self.repo.identity().host.clone(),
-                process: self.repo.identity().process,
-                boot: self.repo.identity().boot.clone(),
-                started_at: self.started_at,
-                seen: self.seen,
-                holds: Vec::new(),
-                pins: Vec::new(),
-                extensions: Vec::new(),
-            };
-            return self.create(end, &statement);
+            let statement = self.statement(u32::MAX, "end");
+            return self.create(names::lease_end(&self.id), &statement);
         }
         Ok(())
     }

@@ -76,7 +76,7 @@ pub struct DirectoryWriter {
     leaf: DirectoryLeaf,
     leaf_bytes: usize,
     size: u64,
-    levels: Vec<Vec<DirectoryPart>>,
+    above: Levels<DirectoryPart>,
     parts_size: u64,
 }
 
@@ -106,64 +106,37 @@ impl DirectoryWriter {
         self.parts_size = self.size;
         self.leaf.entries.clear();
         self.leaf_bytes = 0;
-        self.add_part(0, part, writer)
-    }
-
-    fn add_part(
-        &mut self,
-        level: usize,
-        part: DirectoryPart,
-        writer: &mut TreeWriter<'_>,
-    ) -> Result<(), RepoError> {
-        let mut part = part;
-        for level in level..limits::NODE_LEVEL_COUNT_MAX {
-            if self.levels.len() <= level {
-                self.levels.push(Vec::new());
-            }
-            let parts = self.levels.get_mut(level).expect("the level was just made");
-            let may_end = parts.len() + 1 >= ENTRY_COUNT_MIN && writer.splits_after(part.first.as_slice());
-            parts.push(part);
-            if !may_end && parts.len() < ENTRY_COUNT_MAX {
-                return Ok(());
-            }
-            part = end_branch(std::mem::take(parts), writer)?;
-        }
-        let rule = "its node levels are more than the format allows";
-        Err(RepoError::Unstorable(crate::format::FormatError::invalid("folder", rule)))
+        self.above.add(0, part, writer)
     }
 
     /// Ends the folder.
     pub fn finish(mut self, writer: &mut TreeWriter<'_>) -> Result<WrittenDirectory, RepoError> {
         let size = self.size;
-        if self.levels.is_empty() {
+        if self.above.is_empty() {
             return Ok(WrittenDirectory { id: writer.put_directory_node(&self.leaf)?, size });
         }
         if !self.leaf.entries.is_empty() {
             self.end_leaf(writer)?;
         }
-        let mut level = 0;
-        loop {
-            let parts = std::mem::take(self.levels.get_mut(level).expect("a level below the top is there"));
-            let is_top = self.levels.iter().skip(level + 1).all(Vec::is_empty);
-            if let ([only], true) = (parts.as_slice(), is_top) {
-                return Ok(WrittenDirectory { id: only.id, size });
-            }
-            if !parts.is_empty() {
-                let part = end_branch(parts, writer)?;
-                self.add_part(level + 1, part, writer)?;
-            }
-            level += 1;
-        }
+        Ok(WrittenDirectory { id: self.above.finish(writer)?.id, size })
     }
 }
 
-fn end_branch(children: Vec<DirectoryPart>, writer: &mut TreeWriter<'_>) -> Result<DirectoryPart, RepoError> {
-    let branch = DirectoryBranch { children };
-    let id = writer.put_directory_node(&branch)?;
-    let first = branch.children.first().expect("a branch ends after a part").first.clone();
-    let entry_count = branch.children.iter().map(|part| part.entry_count).sum();
-    let size = branch.children.iter().map(|part| part.size).fold(0, u64::saturating_add);
-    Ok(DirectoryPart { first, id, entry_count, size })
+impl Part for DirectoryPart {
+    const OBJECT: &'static str = "folder";
+
+    fn may_end_node(&self, writer: &TreeWriter<'_>) -> bool {
+        writer.splits_after(self.first.as_slice())
+    }
+
+    fn join(children: Vec<Self>, writer: &mut TreeWriter<'_>) -> Result<Self, RepoError> {
+        let branch = DirectoryBranch { children };
+        let id = writer.put_directory_node(&branch)?;
+        let first = branch.children.first().expect("a branch ends after a part").first.clone();
+        let entry_count = branch.children.iter().map(|part| part.entry_count).sum();
+        let size = branch.children.iter().map(|part| part.size).fold(0, u64::saturating_add);
+        Ok(Self { first, id, entry_count, size })
+    }
 }
 
 fn encoded_bytes_max(entry: &Entry) -> usize {
@@ -180,7 +153,7 @@ fn encoded_bytes_max(entry: &Entry) -> usize {
 #[derive(Default)]
 pub struct ListWriter {
     leaf: ListLeaf,
-    levels: Vec<Vec<ListPart>>,
+    above: Levels<ListPart>,
 }
 
 impl ListWriter {
@@ -196,35 +169,12 @@ impl ListWriter {
         let id = writer.put_list_node(&self.leaf)?;
         let len = self.leaf.chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
         self.leaf.chunks.clear();
-        self.add_part(0, ListPart { id, len }, writer)
-    }
-
-    fn add_part(
-        &mut self,
-        level: usize,
-        part: ListPart,
-        writer: &mut TreeWriter<'_>,
-    ) -> Result<(), RepoError> {
-        let mut part = part;
-        for level in level..limits::NODE_LEVEL_COUNT_MAX {
-            if self.levels.len() <= level {
-                self.levels.push(Vec::new());
-            }
-            let parts = self.levels.get_mut(level).expect("the level was just made");
-            let may_end = parts.len() + 1 >= ENTRY_COUNT_MIN && ends_node(part.id.bytes());
-            parts.push(part);
-            if !may_end && parts.len() < ENTRY_COUNT_MAX {
-                return Ok(());
-            }
-            part = end_list_branch(std::mem::take(parts), writer)?;
-        }
-        let rule = "its node levels are more than the format allows";
-        Err(RepoError::Unstorable(crate::format::FormatError::invalid("chunk list", rule)))
+        self.above.add(0, ListPart { id, len }, writer)
     }
 
     /// Ends the list.
     pub fn finish(mut self, writer: &mut TreeWriter<'_>) -> Result<Content, RepoError> {
-        if self.levels.is_empty() {
+        if self.above.is_empty() {
             return match self.leaf.chunks.len() {
                 0 => Ok(Content::None),
                 1..=limits::INLINE_CHUNK_COUNT_MAX => Ok(Content::Chunks(self.leaf.chunks)),
@@ -234,24 +184,85 @@ impl ListWriter {
         if !self.leaf.chunks.is_empty() {
             self.end_leaf(writer)?;
         }
+        Ok(Content::List(self.above.finish(writer)?.id))
+    }
+}
+
+impl Part for ListPart {
+    const OBJECT: &'static str = "chunk list";
+
+    fn may_end_node(&self, _: &TreeWriter<'_>) -> bool {
+        ends_node(self.id.bytes())
+    }
+
+    fn join(children: Vec<Self>, writer: &mut TreeWriter<'_>) -> Result<Self, RepoError> {
+        let branch = ListBranch { children };
+        let id = writer.put_list_node(&branch)?;
+        Ok(Self { id, len: branch.children.iter().map(|part| part.len).fold(0, u64::saturating_add) })
+    }
+}
+
+/// What stands in a branch for one of its children.
+trait Part: Sized {
+    /// What is split, for messages.
+    const OBJECT: &'static str;
+
+    /// Whether a node that is large enough ends after it.
+    fn may_end_node(&self, writer: &TreeWriter<'_>) -> bool;
+
+    /// Stores a branch, and says what stands for it in the level above. There is at least one child.
+    fn join(children: Vec<Self>, writer: &mut TreeWriter<'_>) -> Result<Self, RepoError>;
+}
+
+/// The branches above the leaves: of each level the children of the branch that is open.
+struct Levels<P>(Vec<Vec<P>>);
+
+impl<P> Default for Levels<P> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<P: Part> Levels<P> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds a child at `level`, and ends the branches that it fills.
+    fn add(&mut self, level: usize, part: P, writer: &mut TreeWriter<'_>) -> Result<(), RepoError> {
+        let mut part = part;
+        for level in level..limits::NODE_LEVEL_COUNT_MAX {
+            if self.0.len() <= level {
+                self.0.push(Vec::new());
+            }
+            let parts = self.0.get_mut(level).expect("the level was just made");
+            let may_end = parts.len() + 1 >= ENTRY_COUNT_MIN && part.may_end_node(writer);
+            parts.push(part);
+            if !may_end && parts.len() < ENTRY_COUNT_MAX {
+                return Ok(());
+            }
+            part = P::join(std::mem::take(parts), writer)?;
+        }
+        let rule = "its node levels are more than the format allows";
+        Err(RepoError::Unstorable(crate::format::FormatError::invalid(P::OBJECT, rule)))
+    }
+
+    /// Ends all branches; what stands for the topmost node. At least one child was added.
+    fn finish(mut self, writer: &mut TreeWriter<'_>) -> Result<P, RepoError> {
         let mut level = 0;
         loop {
-            let parts = std::mem::take(self.levels.get_mut(level).expect("a level below the top is there"));
-            let is_top = self.levels.iter().skip(level + 1).all(Vec::is_empty);
-            if let ([only], true) = (parts.as_slice(), is_top) {
-                return Ok(Content::List(only.id));
-            }
-            if !parts.is_empty() {
-                let part = end_list_branch(parts, writer)?;
-                self.add_part(level + 1, part, writer)?;
+            let mut parts = std::mem::take(self.0.get_mut(level).expect("a level below the top is there"));
+            let is_top = self.0.iter().skip(level + 1).all(Vec::is_empty);
+            match parts.pop() {
+                Some(only) if is_top && parts.is_empty() => return Ok(only),
+                Some(last) => {
+                    parts.push(last);
+                    let part = P::join(parts, writer)?;
+                    self.add(level + 1, part, writer)?;
+                }
+                None => {}
             }
             level += 1;
         }
     }
-}
-
-fn end_list_branch(children: Vec<ListPart>, writer: &mut TreeWriter<'_>) -> Result<ListPart, RepoError> {
-    let branch = ListBranch { children };
-    let id = writer.put_list_node(&branch)?;
-    Ok(ListPart { id, len: branch.children.iter().map(|part| part.len).fold(0, u64::saturating_add) })
 }

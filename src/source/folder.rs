@@ -37,7 +37,7 @@ impl Root {
             return Err(SourceError::EmptyPath);
         }
         let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
-        let path = clean(&std::path::absolute(path).map_err(unreadable)?);
+        let path = clean_path(&std::path::absolute(path).map_err(unreadable)?);
         Root::open_clean(&path).map_err(|source| SourceError::Unreadable { path, source })
     }
 
@@ -98,8 +98,8 @@ pub(super) fn device_of(stat: &rustix::fs::Statx) -> u64 {
     rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor)
 }
 
-/// Removes `.` and `..` and doubled slashes, as text.
-fn clean(path: &Path) -> PathBuf {
+/// An absolute path without `.`, `..` and doubled slashes, as text: links are not looked at.
+pub fn clean_path(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::from("/");
     for part in path.components() {
         match part {
@@ -192,7 +192,7 @@ mod tests {
         for (typed, cleaned) in
             [("/", "/"), ("/a//b/./c/", "/a/b/c"), ("/a/../../b", "/b"), ("/..", "/"), ("/a/b/../c", "/a/c")]
         {
-            assert_eq!(clean(Path::new(typed)), Path::new(cleaned));
+            assert_eq!(clean_path(Path::new(typed)), Path::new(cleaned));
         }
         assert!(matches!(Root::open(Path::new("")), Err(SourceError::EmptyPath)));
         let (root, _) = Root::open(Path::new(".")).unwrap();

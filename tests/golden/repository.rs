@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use kluis::backup::{self, BackupOptions, BackupReport, Labels, ParentChoice};
+use kluis::backup::{self, BackupOptions, BackupReport, Labels};
 use kluis::chunker::ChunkSizes;
 use kluis::clock::{FixedClock, Timestamp};
-use kluis::compress::Compression;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::Silent;
 use kluis::format::key_file;
@@ -18,7 +17,6 @@ use kluis::format::snapshot::Snapshot;
 use kluis::format::tree::{Content, Entry, SparseMap, tag};
 use kluis::limits;
 use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
-use kluis::source::Excludes;
 use kluis::storage::{Leftovers, LocalStorage, LocalStorageOptions};
 use kluis::wire;
 
@@ -43,16 +41,9 @@ fn surroundings(place: &Path, cache: &Path) -> Surroundings {
 fn back_up(repo: &Arc<Repo>, source: &Path) -> BackupReport {
     let options = BackupOptions {
         sources: vec![source.to_owned()],
-        excludes: Excludes::default(),
-        one_file_system: false,
-        skipped_folders: Vec::new(),
-        parent: ParentChoice::Newest,
-        dry_run: false,
-        skip_if_unchanged: false,
         labels: Labels { tags: vec!["golden".to_owned()], ..Labels::default() },
-        compression: Compression::Auto,
-        verify: true,
         threads: 1,
+        ..BackupOptions::default()
     };
     backup::run(repo, &options, &Silent::default()).unwrap()
 }

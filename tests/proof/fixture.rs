@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use kluis::backup::{self, BackupError, BackupOptions, BackupReport, Labels, ParentChoice};
+use kluis::backup::{self, BackupError, BackupOptions, BackupReport};
 use kluis::chunker::ChunkSizes;
 use kluis::clock::SystemClock;
-use kluis::compress::Compression;
 use kluis::crypto::{KdfParams, Secret};
 use kluis::event::{Observer, Silent};
 use kluis::format::snapshot::Snapshot;
 use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, UnlockSecret};
-use kluis::source::Excludes;
 use kluis::storage::{MemoryStorage, ObjectName, Storage};
 use tempfile::TempDir;
 
@@ -75,19 +73,7 @@ pub fn cache_folder() -> TempDir {
 }
 
 pub fn options(source: &Path) -> BackupOptions {
-    BackupOptions {
-        sources: vec![source.to_owned()],
-        excludes: Excludes::default(),
-        one_file_system: false,
-        skipped_folders: Vec::new(),
-        parent: ParentChoice::Newest,
-        dry_run: false,
-        skip_if_unchanged: false,
-        labels: Labels::default(),
-        compression: Compression::Auto,
-        verify: true,
-        threads: 1,
-    }
+    BackupOptions { sources: vec![source.to_owned()], threads: 1, ..BackupOptions::default() }
 }
 
 pub fn back_up(repo: &Arc<Repo>, source: &Path) -> Result<BackupReport, BackupError> {

@@ -30,6 +30,9 @@ const ATTEMPT_COUNT_MAX: usize = 16;
 /// A lock on a network file system may not reach other hosts. There only files so old are taken for leftovers.
 const FOREIGN_AGE_MIN: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Hexadecimal digits before the dot of a name.
+const PREFIX_DIGIT_COUNT: usize = 16;
+
 /// Draws names that no other process uses.
 pub(super) struct TemporaryNames {
     prefix: u64,
@@ -44,7 +47,8 @@ impl TemporaryNames {
     }
 
     fn next(&self) -> String {
-        format!("{FOLDER}/{:016x}.{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+        let digits = PREFIX_DIGIT_COUNT;
+        format!("{FOLDER}/{:0digits$x}.{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -146,7 +150,18 @@ fn open_new(folders: &Folders, path: &str) -> Result<OwnedFd, Errno> {
     retry_on_intr(|| rustix::fs::openat(folders.root(), path, flags, Mode::RUSR | Mode::WUSR))
 }
 
-/// Removes what processes that are gone left in `tmp/`.
+/// Whether [`TemporaryNames`] could have drawn this name. `tmp/` of a folder that is no repository may hold anything.
+fn is_drawn(leaf: &[u8]) -> bool {
+    let mut parts = leaf.splitn(2, |byte| *byte == b'.');
+    let prefix = parts.next().unwrap_or_default();
+    let number = parts.next().unwrap_or_default();
+    prefix.len() == PREFIX_DIGIT_COUNT
+        && prefix.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && !number.is_empty()
+        && number.iter().all(u8::is_ascii_digit)
+}
+
+/// Removes what processes that are gone left in `tmp/`. Files that have no name of ours are left alone.
 pub(super) fn remove_leftovers(folders: &Folders, locks_reach_all_hosts: bool) -> io::Result<()> {
     let folder = match folders.open(FOLDER) {
         Err(Errno::NOENT) => return Ok(()),
@@ -154,6 +169,9 @@ pub(super) fn remove_leftovers(folders: &Folders, locks_reach_all_hosts: bool) -
     };
     for entry in Dir::read_from(&folder)? {
         let entry = entry?;
+        if !is_drawn(entry.file_name().to_bytes()) {
+            continue;
+        }
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         // What cannot be opened or locked may be somebody's work. It costs space, no more.
         let Ok(file) = rustix::fs::openat(&folder, entry.file_name(), flags, Mode::empty()) else { continue };

@@ -29,7 +29,7 @@ fn leftovers_are_removed_at_open_unless_somebody_works_on_them() {
     let place = tempfile::tempdir().unwrap();
     let writer = open(place.path());
     let working = write_temporary(&writer, b"in progress");
-    std::fs::write(place.path().join("tmp/left"), b"by a crash").unwrap();
+    std::fs::write(place.path().join("tmp/00000000c0ffee00.7"), b"by a crash").unwrap();
     assert_eq!(names(&writer, "tmp").len(), 2);
 
     let options = LocalStorageOptions { leftovers: Leftovers::Keep };
@@ -48,11 +48,33 @@ fn where_locks_may_not_reach_other_hosts_only_old_files_are_leftovers() {
     let place = tempfile::tempdir().unwrap();
     let storage = open(place.path());
     std::fs::create_dir(place.path().join("tmp")).unwrap();
-    std::fs::write(place.path().join("tmp/young"), b"").unwrap();
-    let old = File::create(place.path().join("tmp/old")).unwrap();
+    let young = "tmp/00000000c0ffee00.0";
+    std::fs::write(place.path().join(young), b"").unwrap();
+    let old = File::create(place.path().join("tmp/00000000c0ffee00.1")).unwrap();
     old.set_modified(std::time::UNIX_EPOCH).unwrap();
     remove_leftovers(&storage.folders, false).unwrap();
-    assert_eq!(names(&storage, "tmp"), ["tmp/young"]);
+    assert_eq!(names(&storage, "tmp"), [young]);
+}
+
+#[test]
+fn opening_a_folder_that_is_no_repository_removes_nothing_of_its_tmp() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::create_dir(place.path().join("tmp")).unwrap();
+    let foreign = [
+        "letter",
+        "00000000c0ffee00",
+        "00000000c0ffee00.",
+        "00000000c0ffee00.7b",
+        "00000000C0FFEE00.7",
+        "0.7",
+    ];
+    for name in foreign {
+        std::fs::write(place.path().join("tmp").join(name), b"mine").unwrap();
+    }
+    drop(open(place.path()));
+    for name in foreign {
+        assert_eq!(std::fs::read(place.path().join("tmp").join(name)).unwrap(), b"mine");
+    }
 }
 
 #[test]
