@@ -32,7 +32,7 @@ const BLOCK_COUNT_MAX: usize = if cfg!(test) { 3 } else { 6144 };
 /// Frames with bases in memory.
 const FRAME_COUNT_MAX: usize = if cfg!(test) { 2 } else { 16_384 };
 /// Edges of nodes that wait to be written.
-const EDGE_BYTES_MAX: usize = if cfg!(test) { 30 } else { 4 << 20 };
+const EDGE_BYTES_MAX: usize = if cfg!(test) { 30 } else { 8 << 20 };
 
 /// Something that is still to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,9 @@ struct Vertex {
     is_changed: bool,
 }
 
+/// What a parent refers to in a block, or that it does not any more.
+type ParentRow = ([u8; 14], Option<Vec<u8>>);
+
 /// See the module. `W` is a transaction, owned or borrowed.
 pub(super) struct Ledger<W> {
     pub(super) writing: W,
@@ -84,7 +87,7 @@ pub(super) struct Ledger<W> {
     frames: HashMap<(u32, u16), Vertex>,
     edges: Vec<(LocalNumber, Vec<u8>)>,
     /// Who refers to what, from the side of what is referred to. `None` takes a row away.
-    parents: Vec<([u8; 14], Option<Vec<u8>>)>,
+    parents: Vec<ParentRow>,
     /// Bytes of both that wait to be written.
     waiting_bytes: usize,
     /// By how much the bytes of both have changed.

@@ -2,12 +2,13 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::ops::Bound;
 
-use redb::{ReadableTable, WriteTransaction};
+use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::super::rows::{LocalNumber, PackState, decode_numbers, encode_numbers, parent_key};
 use super::super::{EDGES, FRAME_EDGES, META_EDGE_BYTES, PARENTS};
-use super::{Ledger, Vertex, Work};
+use super::{Ledger, ParentRow, Vertex, Work};
 use crate::index::error::IndexError;
 use crate::index::rows::{decode_frame, opened, pair_key, sealed};
 use crate::index::{FRAMES, FrameRow, META, PackNumber};
@@ -125,12 +126,30 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         let writing = self.writing.borrow();
         self.edges.sort_by_key(|(number, _)| *number);
         let mut table = writing.open_table(EDGES)?;
+        if table.is_empty()? {
+            // The first snapshot: appending fills pages, and inserting in order leaves them half empty.
+            let mut cursor = table.upper_bound_mut(Bound::<u64>::Unbounded)?;
+            for (number, row) in self.edges.drain(..) {
+                cursor.insert_before(number.0, row.as_slice())?;
+            }
+            cursor.close()?;
+        }
         for (number, row) in self.edges.drain(..) {
             table.insert(number.0, row.as_slice())?;
         }
         drop(table);
         self.parents.sort_by_key(|(key, _)| *key);
         let mut table = writing.open_table(PARENTS)?;
+        let are_new = self.parents.is_sorted_by(|(a, _), (b, _)| a < b)
+            && self.parents.iter().all(|(_, row)| row.is_some());
+        if table.is_empty()? && are_new {
+            let mut cursor = table.upper_bound_mut(Bound::<[u8; 14]>::Unbounded)?;
+            let rows = self.parents.drain(..);
+            for (key, row) in rows.filter_map(|(key, row)| Some((key, row?))) {
+                cursor.insert_before(key, row.as_slice())?;
+            }
+            cursor.close()?;
+        }
         for (key, row) in self.parents.drain(..) {
             let before = match row {
                 Some(row) => table.insert(key, row.as_slice())?,
