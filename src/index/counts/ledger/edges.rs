@@ -8,7 +8,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::super::rows::{LocalNumber, PackState, decode_numbers, encode_numbers, parent_key};
 use super::super::{EDGES, FRAME_EDGES, META_EDGE_BYTES, PARENTS};
-use super::{Ledger, ParentRow, Vertex, Work};
+use super::{Ledger, Vertex, Work};
 use crate::index::error::IndexError;
 use crate::index::rows::{decode_frame, opened, pair_key, sealed};
 use crate::index::{FRAMES, FrameRow, META, PackNumber};
