@@ -28,7 +28,7 @@
 //! | `counted-blocks` | pack number, block | what lies in the pack, in order, with lengths and counts |
 //! | `counted-packs` | pack number | total and needed bytes |
 //! | `counted-spots` | pack number | where in the pack each of its blocks begins |
-//! | `counted-dying` | pack number | of packs that are not needed as a whole |
+//! | `counted-dying` | pack number | of packs that are not needed, or not there, as a whole |
 //! | `counted-absent` | pack number | of packs that a listing did not show |
 //! | `edges` | local number of a node | its children |
 //! | `parents` | block, local number of a node | which entries of the block are its children |

@@ -74,6 +74,8 @@ pub(super) struct Ledger<W> {
     pub(super) work: Vec<Work>,
     /// Something lost its last copy, and is still referred to.
     pub(super) newly_lost: BTreeSet<LocalNumber>,
+    /// What was released and lay in no pack.
+    pub(super) released_lost: BTreeSet<LocalNumber>,
     /// Vanished packs in which something is not referred to any more.
     pub(super) touched: BTreeSet<u32>,
     /// What was not needed any more, by pack: bytes and how many.
@@ -104,6 +106,7 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             fresh: HashMap::new(),
             work: Vec::new(),
             newly_lost: BTreeSet::new(),
+            released_lost: BTreeSet::new(),
             touched: BTreeSet::new(),
             fallen: HashMap::new(),
             change_count: 0,
@@ -277,6 +280,7 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
     pub(super) fn finish(&mut self) -> Result<(), IndexError> {
         self.settle()?;
         self.name_lost()?;
+        self.confirm_released()?;
         self.drop_unneeded()?;
         self.write_all()
     }
@@ -292,10 +296,11 @@ fn write_packs(
     let mut numbered = writing.open_table(NUMBERED)?;
     let mut dying = writing.open_table(DYING)?;
     for (number, Pack { row, .. }) in changed {
-        // A pack is met by whoever looks for dead bytes, or for what is lost, if and only if it has any.
+        // A pack is met by whoever looks for dead bytes, or for what is lost, only if it may have any.
         let is_dying = match row.state {
             PackState::Present => !row.is_all_live(),
-            PackState::Absent | PackState::Vanished => row.live_count > 0,
+            PackState::Absent => true,
+            PackState::Vanished => row.live_count > 0,
         };
         if is_dying {
             dying.insert(number, sealed(DYING, &number.to_be_bytes(), Vec::new()).as_slice())?;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use redb::{ReadableTable, WriteTransaction};
 
+use super::super::mark::referred_to;
 use super::super::rows::{
     BLOCK_ENTRY_COUNT, Entry, LocalNumber, NumberedPack, PHANTOM_PACK_MIN, PackState, opened_local,
     sealed_local,
 };
-use super::super::{LOST, LOST_KEYS, META_NEXT_PHANTOM, NUMBERED};
+use super::super::{LOST, LOST_KEYS, META_NEXT_PHANTOM, NUMBERED, PARENTS};
 use super::Ledger;
 use crate::index::error::IndexError;
 use crate::index::rows::{opened, sealed};
@@ -141,6 +142,25 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             }
         }
         Ok(())
+    }
+
+    /// What lies in no pack is nominated by nobody, so it is made sure here that nothing refers to what was released.
+    pub(super) fn confirm_released(&mut self) -> Result<(), IndexError> {
+        let mut released = Vec::new();
+        for number in std::mem::take(&mut self.released_lost) {
+            if self.entry(number)?.count() == 0 {
+                released.push(number);
+            }
+        }
+        if released.is_empty() {
+            return Ok(());
+        }
+        self.write_edges()?;
+        let parents = self.writing.borrow().open_table(PARENTS)?;
+        match referred_to(&parents, &released)?.is_empty() {
+            true => Ok(()),
+            false => Err(IndexError::damaged("something was released that is still referred to")),
+        }
     }
 
     /// Forgets the parts of vanished packs that nobody refers to.

@@ -55,6 +55,7 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         self.fall(keeper)?;
         if self.pack(keeper.pack())?.state == PackState::Vanished {
             self.note_found(number)?;
+            self.released_lost.insert(number);
             self.touched.insert(keeper.pack().0);
             self.touched.insert(number.pack().0);
             if keeper != number {
