@@ -176,11 +176,12 @@ impl Index {
         guarded(|| {
             let reading = self.database.get().begin_read()?;
             let mut found = Vec::new();
+            let mut roots = HashSet::new();
             for row in reading.open_table(SNAPSHOTS)?.iter()? {
                 let (id, row) = row?;
                 let row = SnapshotRow::decode(&id.value(), row.value())?;
-                if row.state != SnapshotState::Released && entry_of(&reading, row.root)?.count() == 0 {
-                    found.push(row.root);
+                if row.state != SnapshotState::Released {
+                    roots.insert(row.root);
                 }
             }
             let packs = reading.open_table(NUMBERED)?;
@@ -188,7 +189,7 @@ impl Index {
                 let pack = row?.0.value();
                 let row = packs.get(pack)?.ok_or_else(|| IndexError::damaged("a pack has no numbers"))?;
                 if NumberedPack::decode(pack, row.value())?.state != PackState::Vanished {
-                    confirm_pack(&reading, PackNumber(pack), &mut found)?;
+                    confirm_pack(&reading, PackNumber(pack), &roots, &mut found)?;
                 }
             }
             Ok(found)
@@ -343,10 +344,11 @@ pub(super) fn blocks_of(pack: PackNumber) -> RangeInclusive<[u8; 6]> {
     super::rows::block_key((pack.0, 0))..=super::rows::block_key((pack.0, u16::MAX))
 }
 
-/// Finds what counts as not needed in a pack, and is referred to.
+/// Finds what counts as not needed in a pack, and is a root or referred to.
 fn confirm_pack(
     reading: &ReadTransaction,
     pack: PackNumber,
+    roots: &HashSet<LocalNumber>,
     found: &mut Vec<LocalNumber>,
 ) -> Result<(), IndexError> {
     let mut dead = Vec::new();
@@ -357,6 +359,7 @@ fn confirm_pack(
         Ok(())
     })?;
     dead.sort_unstable();
+    found.extend(dead.iter().filter(|number| roots.contains(number)));
     found.extend(referred_to(&reading.open_table(PARENTS)?, &dead)?);
     Ok(())
 }

@@ -12,6 +12,7 @@ use crate::index::{FrameRow, NewPack, NewPlace, PackKind, PackRow};
 
 mod crash;
 mod damage;
+mod locality;
 
 const CHUNK_COUNT: u64 = 40;
 const NODE_COUNT: u64 = 24;
