@@ -8,10 +8,10 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::super::mark::referred_to;
 use super::super::rows::{
-    BLOCK_ENTRY_COUNT, Entry, LocalNumber, NumberedPack, PHANTOM_PACK_MIN, PackState, opened_local,
-    sealed_local,
+    BLOCK_ENTRY_COUNT, Entry, LocalNumber, NumberedPack, PHANTOM_PACK_MIN, PackState, SnapshotRow,
+    SnapshotState, opened_local, sealed_local,
 };
-use super::super::{LOST, LOST_KEYS, META_NEXT_PHANTOM, NUMBERED, PARENTS};
+use super::super::{LOST, LOST_KEYS, META_NEXT_PHANTOM, NUMBERED, PARENTS, SNAPSHOTS};
 use super::Ledger;
 use crate::index::error::IndexError;
 use crate::index::rows::{opened, sealed};
@@ -156,10 +156,16 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             return Ok(());
         }
         self.write_edges()?;
-        let parents = self.writing.borrow().open_table(PARENTS)?;
-        match referred_to(&parents, &released)?.is_empty() {
-            true => Ok(()),
-            false => Err(IndexError::damaged("something was released that is still referred to")),
+        let writing = self.writing.borrow();
+        let mut is_needed = !referred_to(&writing.open_table(PARENTS)?, &released)?.is_empty();
+        for row in writing.open_table(SNAPSHOTS)?.iter()? {
+            let (id, row) = row?;
+            let row = SnapshotRow::decode(&id.value(), row.value())?;
+            is_needed |= row.state != SnapshotState::Released && released.binary_search(&row.root).is_ok();
+        }
+        match is_needed {
+            false => Ok(()),
+            true => Err(IndexError::damaged("something was released that is still referred to")),
         }
     }
 
