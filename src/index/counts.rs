@@ -28,7 +28,7 @@
 //! | `counted-blocks` | pack number, block | what lies in the pack, in order, with lengths and counts |
 //! | `counted-packs` | pack number | total and needed bytes |
 //! | `counted-spots` | pack number | where in the pack each of its blocks begins |
-//! | `counted-dying` | pack number | of packs that are not needed as a whole |
+//! | `counted-dying` | pack number | of packs that are not needed, or not there, as a whole |
 //! | `counted-absent` | pack number | of packs that a listing did not show |
 //! | `edges` | local number of a node | its children |
 //! | `parents` | block, local number of a node | which entries of the block are its children |
@@ -55,6 +55,7 @@ mod rows;
 mod tests;
 
 use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 
 use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
 
@@ -132,7 +133,12 @@ impl Index {
     ///
     /// Durable on return. Where counts are kept already nothing changes. Memory does not grow with the index.
     pub fn make_counts(&self) -> Result<(), IndexError> {
-        guarded(|| packs::make(self))
+        guarded(|| {
+            let numbered_count = packs::make(self)?;
+            // The tables that follow are as large as the index, so that it is worth putting together when it is closed.
+            self.changed_count.fetch_add(numbered_count, Ordering::Relaxed);
+            Ok(())
+        })
     }
 
     /// Notes which packs a listing did not show, completely or not at all; all others are there. Other copies of what

@@ -124,7 +124,7 @@ fn an_unchanged_tree_is_not_read_again_and_releasing_reads_nothing() {
     let Fixture { storage: _storage, repo, source, cache: _cache } = fixture();
     (0..40).for_each(|at| write(source.path(), &format!("{}/{at}", at % 8), &noise(3000, at)));
     let first = snapshot_of(&repo, &back_up_well(&repo, source.path()));
-    let nodes = synchronise(&repo, &[first.clone()], &HashSet::new()).unwrap().nodes_read;
+    let nodes = synchronise(&repo, std::slice::from_ref(&first), &HashSet::new()).unwrap().nodes_read;
     assert!(nodes > 8, "{nodes}");
     write(source.path(), "3/3", &noise(3000, 100));
     let second = snapshot_of(&repo, &back_up_well(&repo, source.path()));
@@ -146,7 +146,7 @@ fn a_snapshot_with_a_node_that_cannot_be_read_is_not_counted() {
     let meta: Vec<_> = storage.objects().into_keys().filter(|it| it.as_str().starts_with("meta/")).collect();
     let saved: Vec<_> = meta.iter().map(|name| (name, storage.get(name).unwrap())).collect();
     meta.iter().for_each(|name| storage.delete(name).unwrap());
-    let failed = synchronise(&repo, &[snapshot.clone()], &HashSet::new()).unwrap_err();
+    let failed = synchronise(&repo, std::slice::from_ref(&snapshot), &HashSet::new()).unwrap_err();
     assert!(failed.is_damage(), "{failed:?}");
     assert_eq!(repo.counted_index().unwrap().counted_snapshots().unwrap(), []);
     for (name, bytes) in saved {

@@ -21,6 +21,7 @@ use super::super::write::begin;
 use super::super::{Index, IndexView, Place, Places};
 use super::SNAPSHOTS;
 use super::ledger::{Ledger, Work};
+use super::packs::are_kept;
 use super::rows::{LocalNumber, SnapshotRow, SnapshotState};
 use crate::id::{ContentId, SnapshotId};
 
@@ -65,12 +66,15 @@ pub struct Counting {
 }
 
 impl Index {
-    /// Begins a transaction that counts. Counts must be kept.
+    /// Begins a transaction that counts. [`IndexError::Invalid`] where no counts are kept.
     ///
     /// Waits for whoever else is changing the index.
     pub fn begin_counting(&self) -> Result<Counting, IndexError> {
         guarded(|| {
             let writing = begin(self.database.get())?;
+            if !are_kept(&writing)? {
+                return Err(IndexError::Invalid { rule: "it keeps no counts" });
+            }
             let view = Arc::new(self.view()?);
             let ledger = Guarded::new(Ledger::new(writing, Arc::clone(&view))?);
             Ok(Counting { ledger, view, waiting: Vec::new(), unread_count: 0 })

@@ -10,11 +10,12 @@
 //! root towards it. The first such thing on the way has a parent that is needed, or is a root itself. The edges of a
 //! needed parent are stored in both directions, so it is found among those that refer to it. It costs time in
 //! proportion to what is not needed, and what lies beside it; a repository that is a hundred times as large costs
-//! nothing more.
+//! nothing more. What vanishes from a pack that is gone is looked at in the same way at once, in the transaction that
+//! releases it.
 //!
 //! Both read the same edges, written by the same code. The mark also finds edges that are missing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
@@ -175,19 +176,20 @@ impl Index {
         guarded(|| {
             let reading = self.database.get().begin_read()?;
             let mut found = Vec::new();
+            let mut roots = HashSet::new();
             for row in reading.open_table(SNAPSHOTS)?.iter()? {
                 let (id, row) = row?;
                 let row = SnapshotRow::decode(&id.value(), row.value())?;
-                if row.state != SnapshotState::Released && entry_of(&reading, row.root)?.count() == 0 {
-                    found.push(row.root);
+                if row.state != SnapshotState::Released {
+                    roots.insert(row.root);
                 }
             }
             let packs = reading.open_table(NUMBERED)?;
             for row in reading.open_table(DYING)?.iter()? {
                 let pack = row?.0.value();
                 let row = packs.get(pack)?.ok_or_else(|| IndexError::damaged("a pack has no numbers"))?;
-                if NumberedPack::decode(pack, row.value())?.state == PackState::Present {
-                    confirm_pack(&reading, PackNumber(pack), &mut found)?;
+                if NumberedPack::decode(pack, row.value())?.state != PackState::Vanished {
+                    confirm_pack(&reading, PackNumber(pack), &roots, &mut found)?;
                 }
             }
             Ok(found)
@@ -342,10 +344,11 @@ pub(super) fn blocks_of(pack: PackNumber) -> RangeInclusive<[u8; 6]> {
     super::rows::block_key((pack.0, 0))..=super::rows::block_key((pack.0, u16::MAX))
 }
 
-/// Finds what counts as not needed in a pack, and is referred to.
+/// Finds what counts as not needed in a pack, and is a root or referred to.
 fn confirm_pack(
     reading: &ReadTransaction,
     pack: PackNumber,
+    roots: &HashSet<LocalNumber>,
     found: &mut Vec<LocalNumber>,
 ) -> Result<(), IndexError> {
     let mut dead = Vec::new();
@@ -356,8 +359,18 @@ fn confirm_pack(
         Ok(())
     })?;
     dead.sort_unstable();
-    let parents = reading.open_table(PARENTS)?;
-    for in_block in dead.chunk_by(|a, b| a.block() == b.block()) {
+    found.extend(dead.iter().filter(|number| roots.contains(number)));
+    found.extend(referred_to(&reading.open_table(PARENTS)?, &dead)?);
+    Ok(())
+}
+
+/// Which of these, in ascending order, some parent refers to.
+pub(super) fn referred_to(
+    parents: &impl ReadableTable<[u8; 14], &'static [u8]>,
+    numbers: &[LocalNumber],
+) -> Result<BTreeSet<LocalNumber>, IndexError> {
+    let mut found = BTreeSet::new();
+    for in_block in numbers.chunk_by(|a, b| a.block() == b.block()) {
         let Some(block) = in_block.first().map(|number| number.block()) else { continue };
         let all = parent_key(block, LocalNumber(0))..=parent_key(block, LocalNumber(u64::MAX));
         for row in parents.range(all)? {
@@ -369,6 +382,5 @@ fn confirm_pack(
             found.extend(in_block.iter().filter(is_child));
         }
     }
-    found.dedup();
-    Ok(())
+    Ok(found)
 }

@@ -321,12 +321,13 @@ pub(super) fn set_absent(index: &Index, absent: &HashSet<PackId>) -> Result<(), 
     Ok(())
 }
 
-/// Makes the tables and numbers everything that the index knows, in one transaction. Nothing is counted yet.
-pub(super) fn make(index: &Index) -> Result<(), IndexError> {
+/// Makes the tables and numbers everything that the index knows, in one transaction. Nothing is counted yet. Says how
+/// much was numbered.
+pub(super) fn make(index: &Index) -> Result<u64, IndexError> {
     let writing = begin(index.database.get())?;
     if are_kept(&writing)? {
         writing.abort()?;
-        return Ok(());
+        return Ok(0);
     }
     make_tables(&writing)?;
     let view = Arc::new(index.view()?);
@@ -349,7 +350,7 @@ pub(super) fn make(index: &Index) -> Result<(), IndexError> {
         ledger.finish()?;
     }
     writing.commit()?;
-    Ok(())
+    Ok(view.totals()?.places)
 }
 
 /// Numbers some packs. Places are ordered by id, so they are all read, and put in order for these packs.

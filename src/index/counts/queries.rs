@@ -176,7 +176,8 @@ impl Index {
                 let number = row?.0.value();
                 let row =
                     numbered.get(number)?.ok_or_else(|| IndexError::damaged("a pack has no numbers"))?;
-                if NumberedPack::decode(number, row.value())?.state == PackState::Absent {
+                let counts = NumberedPack::decode(number, row.value())?;
+                if counts.state == PackState::Absent && counts.live_count > 0 {
                     let row = packs.get(number)?.ok_or_else(|| IndexError::damaged("a pack has no row"))?;
                     lost.absent_packs.push(StoredPack::decode(number, row.value())?.row.id);
                 }

@@ -12,6 +12,7 @@ use crate::index::{FrameRow, NewPack, NewPlace, PackKind, PackRow};
 
 mod crash;
 mod damage;
+mod locality;
 
 const CHUNK_COUNT: u64 = 40;
 const NODE_COUNT: u64 = 24;
@@ -63,7 +64,7 @@ fn pack(number: u8) -> NewPack {
             .map(|it| {
                 chosen(seed + 3 + it, base_end / 4) * 4 + chosen(seed + 6 + it, u64::from(depth.max(1)))
             })
-            .map(|number| id(number));
+            .map(id);
         let bases: Vec<_> = bases.collect();
         frames.push(FrameRow {
             offset: 64 + 1000 * at as u32,

@@ -71,6 +71,7 @@ fn a_transaction_that_is_dropped_has_done_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let index = open(&folder.path().join("index.redb"));
     index.add_index_object(object_id(1), (0..PACK_COUNT).map(pack).collect()).unwrap();
+    assert!(matches!(index.begin_counting(), Err(IndexError::Invalid { .. })), "no counts are kept yet");
     index.make_counts().unwrap();
     apply(&index, 0, 4).unwrap();
     let before = index.dump_counts().unwrap();
