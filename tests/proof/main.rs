@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
 mod fixture;
+mod interlude;
 mod restored;
 mod tree;
 
@@ -13,6 +14,7 @@ mod errors;
 mod forget;
 mod processes;
 mod property;
+mod prune;
 mod real;
 mod together;
 mod trouble;
