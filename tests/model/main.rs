@@ -86,7 +86,7 @@ fn no_history_of_writers_and_pruners_loses_data() {
 }
 
 #[test]
-#[ignore = "takes about a quarter of an hour"]
+#[ignore = "takes several minutes"]
 fn no_history_of_larger_scenarios_loses_data() {
     search_all(LARGER_SEARCHES);
 }

@@ -206,9 +206,9 @@ impl Turn<'_> {
         }
     }
 
-    /// Settled is one that has ended, whose snapshot or tombstone exists, or that
-    /// acknowledged this plan. Any other is fenced, or prune stops and waits. A pruner may fence anybody here, also
-    /// one whose acknowledgement its listing might have missed.
+    /// P6: settled is a lease that has ended, whose snapshot or tombstone exists, or that acknowledged this plan. Any
+    /// other is fenced, or prune stops and waits. It may fence one that acknowledged, too: its listing might have
+    /// missed the statement.
     fn settle_lease(&mut self, place: usize) {
         let (slot, plan) = (self.before.slots[place], self.pruner().plan);
         if slot.is_settled() {

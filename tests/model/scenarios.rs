@@ -196,13 +196,35 @@ pub const SEARCHES: &[Search] = &[
 pub const LARGER_SEARCHES: &[Search] = &[
     Search {
         scenario: Scenario {
+            name: "plain copies: two writers, two pruners, two plans, one forget",
+            writers: &[1, 1],
+            pruners: 2,
+            plans: 2,
+            forgets: 1,
+            ..PLAIN
+        },
+        states: 3_597_277,
+    },
+    Search {
+        scenario: Scenario {
+            name: "acknowledgements: two writers, two pruners, two plans",
+            writers: &[1, 1],
+            pruners: 2,
+            plans: 2,
+            has_acknowledgements: true,
+            ..PLAIN
+        },
+        states: 10_692_044,
+    },
+    Search {
+        scenario: Scenario {
             name: "acknowledgements and a base: two writers, one pruner",
             writers: &[1, 1],
             pruners: 1,
             has_acknowledgements: true,
             ..BASE
         },
-        states: 0,
+        states: 7_004_585,
     },
     Search {
         scenario: Scenario {
@@ -211,36 +233,7 @@ pub const LARGER_SEARCHES: &[Search] = &[
             pruners: 2,
             ..Scenario::EMPTY
         },
-        states: 0,
-    },
-    Search {
-        scenario: Scenario {
-            name: "two plain copies, bases: two writers, two pruners",
-            packs: &[Pack::Plain(A), Pack::Plain(B)],
-            writers: &[1, 1],
-            pruners: 2,
-            ..Scenario::EMPTY
-        },
-        states: 0,
-    },
-    Search {
-        scenario: Scenario {
-            name: "copies resting on each other, dead packs kept: two writers, one pruner",
-            writers: &[1, 1],
-            pruners: 1,
-            keeps_dead_packs: true,
-            ..CROSSED
-        },
-        states: 0,
-    },
-    Search {
-        scenario: Scenario {
-            name: "a lost base: two writers, two pruners",
-            writers: &[1, 1],
-            pruners: 2,
-            ..LOST_BASE
-        },
-        states: 0,
+        states: 19_990_388,
     },
 ];
 
