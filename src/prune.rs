@@ -43,6 +43,8 @@ use look::Look;
 
 /// A writer that gave no sign of life for so long is taken for dead.
 pub const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// So often in a row a run begins again because another prune was at work.
+const ATTEMPT_COUNT_MAX: u32 = 5;
 /// Names in one plan; the rest is for the next one.
 const DOOMED_COUNT_MAX: usize = limits::BODY_NAME_COUNT_MAX / 4;
 /// A mark over all edges is made as long as these are no longer, and beyond that by every tenth prune.
@@ -167,6 +169,19 @@ pub enum PruneError {
     Interrupted,
 }
 
+impl PruneError {
+    /// Whether the cause may be another prune that was at work since the listings were made.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Repo(error) => error.is_damage(),
+            Self::ContentMissing { .. }
+            | Self::SnapshotsVanished { .. }
+            | Self::SnapshotUnreadable { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Prunes until there is nothing worth doing, or a writer has to be waited for.
 pub fn run(
     repo: &Arc<Repo>,
@@ -202,40 +217,50 @@ struct Doomed {
 }
 
 impl Run<'_> {
+    /// What was listed may be gone when it is read, because another prune was at work: then everything is looked at
+    /// again.
     fn all(&mut self) -> Result<(), PruneError> {
         let mut attempts = 0;
         loop {
-            // P1
-            let decisions = self.repo.list_decisions()?;
-            let newest = decisions.last_key_value().map(|(number, state)| (*number, *state));
-            self.check_interrupted()?;
-            if let Some((number, state)) = newest
-                && !state.is_done
-            {
-                if self.options.dry_run {
-                    self.observer.note(&format!("prune {number} is under way; it would be finished first"));
-                    return self.show_fates();
+            match self.next() {
+                Ok(Step::Ended) => return Ok(()),
+                Ok(Step::Done) => attempts = 0,
+                Ok(Step::Overtaken(number)) if attempts == ATTEMPT_COUNT_MAX => {
+                    return Err(PruneError::Overtaken(number));
                 }
-                if !self.carry_out(number, state)? {
-                    return Ok(());
-                }
-                continue;
+                Ok(Step::Overtaken(_)) => attempts += 1,
+                Err(error) if error.may_pass() && attempts < ATTEMPT_COUNT_MAX => attempts += 1,
+                Err(error) => return Err(error),
             }
-            let number = newest.map_or(1, |(number, _)| number + 1);
+        }
+    }
+
+    /// P1: carries out the plan that is open, or makes one.
+    fn next(&mut self) -> Result<Step, PruneError> {
+        let decisions = self.repo.list_decisions()?;
+        let newest = decisions.last_key_value().map(|(number, state)| (*number, *state));
+        self.check_interrupted()?;
+        if let Some((number, state)) = newest
+            && !state.is_done
+        {
             if self.options.dry_run {
+                self.observer.note(&format!("prune {number} is under way; it would be finished first"));
                 return self.show_fates();
             }
-            match self.plan(number)? {
-                Planned::Created => {}
-                Planned::Nothing if self.rewriting => return Ok(()),
-                Planned::Nothing => self.rewriting = true,
-                Planned::Overtaken => {
-                    attempts += 1;
-                    if attempts > 16 {
-                        return Err(PruneError::Overtaken(number));
-                    }
-                }
+            return Ok(if self.carry_out(number, state)? { Step::Done } else { Step::Ended });
+        }
+        if self.options.dry_run {
+            return self.show_fates();
+        }
+        let number = newest.map_or(1, |(number, _)| number + 1);
+        match self.plan(number)? {
+            Planned::Created => Ok(Step::Done),
+            Planned::Nothing if self.rewriting => Ok(Step::Ended),
+            Planned::Nothing => {
+                self.rewriting = true;
+                Ok(Step::Done)
             }
+            Planned::Overtaken => Ok(Step::Overtaken(number)),
         }
     }
 
@@ -251,7 +276,8 @@ impl Run<'_> {
         look.must_be_whole()?;
         let fates = self.fates(&look)?;
         let mut doomed = self.doomed(&look, &fates);
-        if doomed.packs.is_empty() {
+        let stale = look.stale_index_objects()?;
+        if doomed.packs.is_empty() && stale.is_empty() {
             return self.nothing_doomed(look, &fates);
         }
         self.brake(&look, &doomed, &fates)?;
@@ -276,10 +302,11 @@ impl Run<'_> {
         for needed in look.needed_after_all()? {
             doomed.packs.remove(&needed);
         }
-        if doomed.packs.is_empty() {
+        if doomed.packs.is_empty() && stale.is_empty() {
             return Ok(Planned::Nothing);
         }
         doomed.index_objects = look.index_objects_of(&doomed.packs)?;
+        doomed.index_objects.extend(stale);
         self.create_plan(number, &look, &doomed)
     }
 
@@ -288,6 +315,7 @@ impl Run<'_> {
         self.report.bytes_kept = look.listing.packs.values().sum();
         self.report.bytes_unused = fates.iter().map(|(usage, _)| usage.dead_stored_bytes()).sum();
         self.report.snapshots_removed += self.remove_dead_snapshots(&look.list)?;
+        self.remove_old_bodies()?;
         Ok(Planned::Nothing)
     }
 
@@ -388,7 +416,7 @@ impl Run<'_> {
         }
     }
 
-    fn show_fates(&mut self) -> Result<(), PruneError> {
+    fn show_fates(&mut self) -> Result<Step, PruneError> {
         let look = look::now(self.repo, &BTreeMap::new(), self.observer)?;
         look.must_be_whole()?;
         let fates = self.fates(&look)?;
@@ -415,8 +443,18 @@ impl Run<'_> {
             report.bytes_kept -= stored;
         }
         report.bytes_kept += report.bytes_rewritten;
-        Ok(())
+        Ok(Step::Ended)
     }
+}
+
+/// How a run goes on.
+enum Step {
+    /// With P1.
+    Done,
+    /// With P1, if not for too long: another prune took the number.
+    Overtaken(u64),
+    /// Not at all.
+    Ended,
 }
 
 /// What became of an attempt to plan.

@@ -20,7 +20,9 @@ pub fn view(
     let none = HashSet::new();
     let (view, absent, listing) = repo.writer_view(lease.map_or(&none, Lease::excluded))?;
     let Some(lease) = lease else { return Ok((view, absent)) };
-    let orphans = repo.undescribed_packs(view.index(), &listing)?;
+    let mut orphans = repo.undescribed_packs(view.index(), &listing)?;
+    // A prune that is under way deletes descriptions before packs.
+    orphans.retain(|(_, id)| !lease.excluded().contains(id));
     if orphans.is_empty() {
         return Ok((view, absent));
     }

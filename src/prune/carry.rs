@@ -39,9 +39,10 @@ impl Run<'_> {
         let plan = match self.repo.read_plan(number) {
             Ok(plan) => plan,
             Err(RepoError::Damaged { name, .. }) if name.starts_with(names::BODY) => {
-                // Nobody knows what it dooms, so nothing is: a verdict that deletes nothing is always right.
-                self.observer.note(&format!("{name} is damaged, so prune {number} deletes nothing"));
-                return Ok(Some(self.decide_nothing(number)?));
+                return Ok(Some(self.decide_nothing(number, &name)?));
+            }
+            Err(error) if is_missing(&error) && !self.is_done(number)? => {
+                return Ok(Some(self.decide_nothing(number, "its list")?));
             }
             Err(error) => return Err(error.into()),
         };
@@ -58,7 +59,9 @@ impl Run<'_> {
         }
     }
 
-    fn decide_nothing(&self, number: u64) -> Result<Decided<Verdict>, PruneError> {
+    /// Nobody knows what the plan dooms, so nothing is: a verdict that deletes nothing is always right.
+    fn decide_nothing(&self, number: u64, what: &str) -> Result<Decided<Verdict>, PruneError> {
+        self.observer.note(&format!("{what} cannot be read, so prune {number} deletes nothing"));
         let body = self.repo.create_body(&Body::of(&BTreeSet::new(), &BTreeSet::new()))?;
         self.repo.create_verdict(Verdict {
             version: 1,
@@ -248,6 +251,15 @@ impl Run<'_> {
         self.repo.restore_reserve()?;
         self.repo.witness_prune(number)?;
         self.report.plans.push(number);
+        Ok(())
+    }
+
+    /// Deletes bodies that nobody has made a plan of for so long that nobody will. If somebody does all the same, his
+    /// prune deletes nothing.
+    pub(super) fn remove_old_bodies(&self) -> Result<(), PruneError> {
+        for id in self.repo.list_old_bodies(self.options.silence)? {
+            self.repo.storage().delete(&names::body(&id)).map_err(RepoError::from)?;
+        }
         Ok(())
     }
 

@@ -100,6 +100,15 @@ impl Look {
         Ok(doomed.map(|(id, _)| id).collect())
     }
 
+    /// Index objects that describe a pack that is not there, or nothing that is known.
+    ///
+    /// A writer may describe a pack that it found undescribed while a prune is about to delete it.
+    pub fn stale_index_objects(&self) -> Result<BTreeSet<IndexObjectId>, PruneError> {
+        let is_stale = |packs: &[PackName]| packs.iter().any(|name| !self.listing.packs.contains_key(name));
+        let described = self.described()?.into_iter();
+        Ok(described.filter(|(_, packs)| is_stale(packs)).map(|(id, _)| id).collect())
+    }
+
     /// What each index object describes, of the packs that are known.
     pub fn described(&self) -> Result<Vec<(IndexObjectId, Vec<PackName>)>, PruneError> {
         let view = self.index.view().map_err(RepoError::from)?;

@@ -4,6 +4,7 @@
 //! somebody who slept through a prune can only repeat what was decided.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
 
 use crate::format::body::Body;
 use crate::format::container::ObjectKind;
@@ -109,6 +110,21 @@ impl Repo {
             }
         })?;
         Ok(bodies)
+    }
+
+    /// Bodies that were stored so long ago, by the times of the storage and the clock of this computer.
+    pub fn list_old_bodies(&self, age: Duration) -> Result<Vec<BodyId>, RepoError> {
+        let now = self.clock().now().seconds;
+        let mut old = Vec::new();
+        self.storage().list(names::BODY, &mut |listed| {
+            let is_old = u64::try_from(now.saturating_sub(listed.stored_at.seconds));
+            if let (Some(Named::Body(id)), true) =
+                (names::parse(&listed.name), is_old.is_ok_and(|it| it >= age.as_secs()))
+            {
+                old.push(id);
+            }
+        })?;
+        Ok(old)
     }
 
     /// Remembers on this computer that there was a prune of this number.

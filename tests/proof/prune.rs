@@ -92,8 +92,10 @@ fn assert_sound(repo: &Arc<Repo>, place: &str) {
 /// After two prunes nothing is left that is not needed.
 fn assert_clean_after_two(memory: &MemoryStorage, cache: &Path, place: &str) {
     let repo = open(Arc::new(memory.clone()), cache).unwrap();
+    // Whoever slept or died is not waited for.
+    let patient_enough = PruneOptions { silence: std::time::Duration::ZERO, ..thorough() };
     for _ in 0..2 {
-        let report = run(&repo, &thorough()).unwrap_or_else(|error| panic!("{place}: {error:?}"));
+        let report = run(&repo, &patient_enough).unwrap_or_else(|error| panic!("{place}: {error:?}"));
         assert!(report.waiting.is_empty(), "{place}: {:?}", report.waiting);
     }
     let last = run(&repo, &thorough()).unwrap();
@@ -258,12 +260,10 @@ fn a_prune_may_sleep_at_any_call_while_others_work() {
     let scene = Scene::new();
     for meanwhile in Meanwhile::ALL {
         let count = asleep_at_every_call(&scene, meanwhile, &|repo, _| match run(repo, &thorough()) {
-            // What it had read was gone when it woke: it says so, and the next one goes on.
-            Ok(_) | Err(PruneError::Overtaken(_) | PruneError::Repo(RepoError::Storage(_))) => Ok(()),
-            Err(PruneError::ContentMissing { .. } | PruneError::SnapshotsVanished { .. }) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => Err(format!("{error:?}")),
         });
-        assert!(count > 50, "{meanwhile:?}: only {count} calls");
+        assert!(count > 25, "{meanwhile:?}: only {count} calls");
     }
 }
 
@@ -280,7 +280,7 @@ fn a_backup_may_sleep_at_any_call_while_others_work() {
             Err(BackupError::Repo(RepoError::Storage(_) | RepoError::MissingContent { .. })) => Ok(()),
             Err(error) => Err(format!("{error:?}")),
         });
-        assert!(count > 50, "{meanwhile:?}: only {count} calls");
+        assert!(count > 25, "{meanwhile:?}: only {count} calls");
     }
 }
 
@@ -317,11 +317,11 @@ fn a_writer_that_acknowledges_a_plan_keeps_what_it_uses_and_uses_nothing_else_of
     let options = WriterOptions { compression: Compression::Auto, verify: true, discard: false };
     let writer = ChunkWriter::start(&writing, lease.id(), Arc::new(view), options);
     lease.watch(&writer);
-    // Chunks of what only forgotten snapshots hold: one is claimed before the plan, one after it.
+    // Chunks of what only forgotten snapshots hold: some are claimed before the plan, the others after it.
     let ids = forgotten_chunks(&writing);
     assert!(ids.len() > 3, "{}", ids.len());
-    let (used, unused) = ids.split_at(1);
-    assert!(writer.is_known(&used[0]).unwrap());
+    let (used, unused) = ids.split_at(ids.len() / 2);
+    assert!(used.iter().all(|id| writer.is_known(id).unwrap()));
     let cache = cache_folder();
     let repo = open(Arc::new(memory.clone()), cache.path()).unwrap();
     let report = run(&repo, &thorough()).unwrap();
@@ -332,7 +332,7 @@ fn a_writer_that_acknowledges_a_plan_keeps_what_it_uses_and_uses_nothing_else_of
     let report = run(&repo, &thorough()).unwrap();
     assert!(report.packs_spared >= 1, "{report:?}");
     let view = repo.reader_view().unwrap();
-    assert!(view.holds(&used[0]).unwrap(), "what was used is still there");
+    assert!(used.iter().all(|id| view.holds(id).unwrap()), "what was used is still there");
     let mut frames = writer.frame_writer(PackKind::Data);
     frames.begin();
     frames.finish().unwrap();
