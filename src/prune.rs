@@ -365,7 +365,7 @@ impl Run<'_> {
     fn confirm(&self, look: &Look, number: u64) -> Result<(), PruneError> {
         let wrong = look.index.confirm_dead().map_err(RepoError::from)?.len();
         let is_small = look.index.edge_bytes().map_err(RepoError::from)? <= MARKED_EDGE_BYTES_MAX;
-        let marked_wrong = if wrong == 0 && (is_small || number % MARKED_PLAN_INTERVAL == 0) {
+        let marked_wrong = if wrong == 0 && (is_small || number.is_multiple_of(MARKED_PLAN_INTERVAL)) {
             look.marked_contradictions()?
         } else {
             0

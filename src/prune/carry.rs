@@ -11,6 +11,15 @@ use crate::prune::{PackName, PruneError, Run, look};
 use crate::repo::{Decided, DecisionState, RepoError, SnapshotList, name_of, names};
 use crate::storage::Created;
 
+/// Of the copies of an id, the least deep ones.
+#[derive(Debug, Clone, Copy, Default)]
+struct Depths {
+    /// In a doomed pack: how deep, and which pack.
+    doomed: Option<(u8, PackName)>,
+    /// In any other.
+    other: Option<u8>,
+}
+
 impl Run<'_> {
     /// Whether the plan is done; if not, the report says who is waited for.
     pub(super) fn carry_out(&mut self, number: u64, state: DecisionState) -> Result<bool, PruneError> {
@@ -131,7 +140,7 @@ impl Run<'_> {
         if !view.has_bases() {
             return Ok(BTreeSet::new());
         }
-        let mut depths: BTreeMap<[u8; 16], (Option<u8>, Option<(u8, PackName)>)> = BTreeMap::new();
+        let mut depths: BTreeMap<[u8; 16], Depths> = BTreeMap::new();
         let mut packs = BTreeMap::new();
         view.visit_packs(&mut |number, row| {
             packs.insert(number, row);
@@ -150,13 +159,13 @@ impl Run<'_> {
                     return;
                 }
             };
-            let entry = depths.entry(*key).or_default();
+            let least = depths.entry(*key).or_default();
             if numbers.contains(&place.pack) {
-                if entry.1.is_none_or(|(least, _)| depth < least) {
-                    entry.1 = Some((depth, (row.kind, row.id)));
+                if least.doomed.is_none_or(|(least, _)| depth < least) {
+                    least.doomed = Some((depth, (row.kind, row.id)));
                 }
-            } else if entry.0.is_none_or(|least| depth < least) {
-                entry.0 = Some(depth);
+            } else if least.other.is_none_or(|least| depth < least) {
+                least.other = Some(depth);
             }
         });
         visited.map_err(RepoError::from)?;
@@ -165,9 +174,9 @@ impl Run<'_> {
         }
         let mut keys = Vec::new();
         let mut packs = Vec::new();
-        for (key, (outside, inside)) in depths {
-            if let (Some(outside), Some((inside, pack))) = (outside, inside)
-                && inside < outside
+        for (key, least) in depths {
+            if let (Some(other), Some((doomed, pack))) = (least.other, least.doomed)
+                && doomed < other
             {
                 keys.push(key);
                 packs.push(pack);

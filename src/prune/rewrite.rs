@@ -123,7 +123,8 @@ fn copy_all(
             })
             .collect();
         let ended = threads.into_iter().map(|thread| thread.join().unwrap_or(Err(RepoError::Ended.into())));
-        ended.fold(Ok(()), |all, one| all.and(one))
+        // All of them end before the first error is told.
+        ended.collect::<Vec<_>>().into_iter().collect()
     })
 }
 

@@ -41,7 +41,7 @@ pub fn leases(
     for (id, lease) in repo.list_leases()? {
         match one(repo, number, plan, options, id, &lease)? {
             One::Settled(packs) => holds.extend(packs),
-            One::Open(statement) => waiting.push(waiting_for(id, statement)),
+            One::Open(writer) => waiting.push(writer),
         }
     }
     Ok(if waiting.is_empty() { Settled::All(holds) } else { Settled::Not(waiting) })
@@ -49,7 +49,7 @@ pub fn leases(
 
 enum One {
     Settled(Vec<PackId>),
-    Open(Option<LeaseStatement>),
+    Open(Waiting),
 }
 
 fn one(
@@ -81,7 +81,7 @@ fn one(
         () if options.exclusive => "the operator said that nothing else runs",
         () if is_dead => "its process is gone",
         () if repo.is_silent(lease, options.silence) => "it gave no sign of life for too long",
-        () => return Ok(One::Open(newest)),
+        () => return Ok(One::Open(waiting_for(id, newest))),
     };
     // Created or not: what stands there now settles it.
     repo.create_tombstone(id, number, reason.to_owned())?;

@@ -38,11 +38,19 @@ struct Inner {
     id: SnapshotId,
     purpose: &'static str,
     started_at: Timestamp,
-    seen: Mutex<Option<SeenPlan>>,
+    acknowledged: Mutex<Acknowledged>,
     stated: Mutex<Vec<ObjectName>>,
     next_number: AtomicU32,
     hold: Mutex<Option<Hold>>,
     claims: Mutex<Option<Arc<Claims>>>,
+}
+
+/// What every statement of a lease says again.
+#[derive(Debug, Clone, Default)]
+struct Acknowledged {
+    seen: Option<SeenPlan>,
+    /// Packs of that plan that are used, by ascending id.
+    holds: Vec<PackId>,
 }
 
 impl Lease {
@@ -56,13 +64,13 @@ impl Lease {
             id,
             purpose,
             started_at: repo.clock().now(),
-            seen: Mutex::new(None),
+            acknowledged: Mutex::default(),
             stated: Mutex::default(),
             next_number: AtomicU32::new(0),
             hold: Mutex::new(None),
             claims: Mutex::new(None),
         };
-        inner.state(BTreeSet::new())?;
+        inner.state()?;
         *inner.hold.lock().expect("no holder of this lock panics") =
             repo.storage().hold(&names::lease(&id, 0))?;
         let settle = Duration::from_secs(repo.config.settle_seconds);
@@ -70,8 +78,8 @@ impl Lease {
             std::thread::sleep(settle);
         }
         let (seen, excluded) = repo.newest_plan()?;
-        *inner.seen.lock().expect("no holder of this lock panics") = seen;
-        inner.state(BTreeSet::new())?;
+        *inner.acknowledged() = Acknowledged { seen, holds: Vec::new() };
+        inner.state()?;
         let inner = Arc::new(inner);
         let (stop, stopped) = channel();
         let beating = Arc::clone(&inner);
@@ -107,7 +115,7 @@ impl Lease {
 
     /// The prune plan it has seen.
     pub fn seen(&self) -> Option<SeenPlan> {
-        *self.inner.seen.lock().expect("no holder of this lock panics")
+        self.inner.acknowledged().seen
     }
 
     /// When it began.
@@ -145,31 +153,34 @@ impl Inner {
     /// that nothing else of it will be used; so the packs are excluded first.
     fn beat(&self) -> Result<(), RepoError> {
         let (newest, doomed) = self.repo.newest_plan()?;
-        let before = *self.seen.lock().expect("no holder of this lock panics");
-        let mut holds = BTreeSet::new();
-        if newest != before {
-            if let Some(claims) = self.claims.lock().expect("no holder of this lock panics").as_ref() {
-                holds = claims.exclude(&doomed)?;
-            } else if !doomed.is_empty() {
+        if newest != self.acknowledged().seen {
+            let holds = match self.claims.lock().expect("no holder of this lock panics").as_ref() {
+                Some(claims) => claims.exclude(&doomed)?,
+                None if doomed.is_empty() => BTreeSet::new(),
                 // The view of this writer is being made without this plan: it cannot be acknowledged.
-                return Ok(());
-            }
-            *self.seen.lock().expect("no holder of this lock panics") = newest;
+                None => return Ok(()),
+            };
+            *self.acknowledged() = Acknowledged { seen: newest, holds: holds.into_iter().collect() };
         }
-        let number = self.state(holds)?;
+        let number = self.state()?;
         self.forget_older_than(number)
     }
 
+    fn acknowledged(&self) -> std::sync::MutexGuard<'_, Acknowledged> {
+        self.acknowledged.lock().expect("no holder of this lock panics")
+    }
+
     /// Creates the next statement, and returns its number.
-    fn state(&self, holds: BTreeSet<PackId>) -> Result<u32, RepoError> {
+    fn state(&self) -> Result<u32, RepoError> {
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let statement = self.statement(number, self.purpose, holds);
+        let statement = self.statement(number, self.purpose);
         self.create(names::lease(&self.id, number), &statement)?;
         Ok(number)
     }
 
-    fn statement(&self, number: u32, purpose: &str, holds: BTreeSet<PackId>) -> LeaseStatement {
+    fn statement(&self, number: u32, purpose: &str) -> LeaseStatement {
         let identity = self.repo.identity();
+        let Acknowledged { seen, holds } = self.acknowledged().clone();
         LeaseStatement {
             version: 1,
             lease: self.id,
@@ -179,8 +190,8 @@ impl Inner {
             process: identity.process,
             boot: identity.boot.clone(),
             started_at: self.started_at,
-            seen: *self.seen.lock().expect("no holder of this lock panics"),
-            holds: holds.into_iter().collect(),
+            seen,
+            holds,
             pins: Vec::new(),
             extensions: Vec::new(),
         }
@@ -222,7 +233,7 @@ impl Inner {
         }
         *self.hold.lock().expect("no holder of this lock panics") = None;
         if outcome.is_err() {
-            let statement = self.statement(u32::MAX, "end", BTreeSet::new());
+            let statement = self.statement(u32::MAX, "end");
             return self.create(names::lease_end(&self.id), &statement);
         }
         Ok(())

@@ -213,12 +213,11 @@ impl Meanwhile {
     }
 }
 
+/// What sleeps: works on a source, and says what went wrong.
+type Sleeper<'a> = &'a dyn Fn(&Arc<Repo>, &Path) -> Result<(), String>;
+
 /// Puts the operation to sleep before each of its calls in turn, lets others work, wakes it, and looks.
-fn asleep_at_every_call(
-    scene: &Scene,
-    meanwhile: Meanwhile,
-    operation: &dyn Fn(&Arc<Repo>, &Path) -> Result<(), String>,
-) -> usize {
+fn asleep_at_every_call(scene: &Scene, meanwhile: Meanwhile, operation: Sleeper<'_>) -> usize {
     for at_call in 0.. {
         assert!((at_call as u64) < CALL_COUNT_MAX, "the operation does not end");
         let memory = scene.memory();
@@ -326,6 +325,8 @@ fn a_writer_that_acknowledges_a_plan_keeps_what_it_uses_and_uses_nothing_else_of
     let repo = open(Arc::new(memory.clone()), cache.path()).unwrap();
     let report = run(&repo, &thorough()).unwrap();
     assert_eq!(report.waiting.len(), 1);
+    lease.beat().unwrap();
+    // What was said once is said again in every sign of life.
     lease.beat().unwrap();
     let known: Vec<_> = unused.iter().filter(|id| writer.is_known(id).unwrap()).collect();
     assert!(known.len() < unused.len(), "what is doomed is not used any more");
