@@ -14,6 +14,7 @@ use crate::clock::{CalendarSpan, Zone};
 use crate::forget::{self, ForgetOptions, ForgetReport};
 use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
+use crate::prune::PruneOptions;
 use crate::repo::{Repo, SnapshotFilter, SnapshotList};
 use crate::retention::{self, Candidate, Count, Decision, Fate, Group, GroupBy, Judged, Policy, TagSet};
 use crate::units::count_text;
@@ -97,6 +98,10 @@ pub struct ForgetArgs {
     /// Only say what would be forgotten.
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+
+    /// Go on with `repo prune`, which frees the space of what was forgotten.
+    #[arg(long)]
+    pub prune: bool,
 
     /// Say why; it is kept with the record of what was forgotten.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -202,9 +207,23 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, Failure> {
         done = forgotten?;
         warn_if_emptied(&repo, &decision, context);
     }
-    let report = report(&decision, &list, &policy, args.dry_run, &done);
-    context.show(&report, |out| out.line(&summary(&decision, dropped.len(), args.dry_run)))?;
-    Ok(if list.damaged.is_empty() { Exit::Done } else { Exit::Damage })
+    let mut report = report(&decision, &list, &policy, args.dry_run, &done);
+    let mut exit = if list.damaged.is_empty() { Exit::Done } else { Exit::Damage };
+    let mut pruned = None;
+    if args.prune && !args.dry_run && !dropped.is_empty() {
+        let outcome = super::prune::prune(&repo, PruneOptions::default(), context)?;
+        exit = if exit == Exit::Done { super::prune::exit_of(&outcome) } else { exit };
+        if let Some(fields) = report.as_object_mut() {
+            let shown = serde_json::to_value(&outcome).map_err(|error| Failure::of(Exit::Failed, &error))?;
+            fields.insert("prune".to_owned(), shown);
+        }
+        pruned = Some(outcome);
+    }
+    context.show(&report, |out| {
+        out.line(&summary(&decision, dropped.len(), args.dry_run, pruned.is_some()))?;
+        pruned.iter().try_for_each(|report| super::prune::show(report, false, context, out))
+    })?;
+    Ok(exit)
 }
 
 /// Tells what nobody who forgets should miss.
@@ -227,12 +246,13 @@ fn warn_if_emptied(repo: &Repo, decision: &Decision, context: &Context) {
     }
 }
 
-fn summary(decision: &Decision, dropped_count: usize, is_dry_run: bool) -> String {
+fn summary(decision: &Decision, dropped_count: usize, is_dry_run: bool, is_pruned: bool) -> String {
     let kept = count_text(decision.kept_count() as u64);
     let dropped = count_text(dropped_count as u64);
     match (dropped_count, is_dry_run) {
         (0, _) => format!("kept: {kept}, nothing to forget"),
         (_, true) => format!("kept: {kept}, would be forgotten: {dropped}"),
+        (_, false) if is_pruned => format!("kept: {kept}, forgotten: {dropped}"),
         (_, false) => {
             format!(
                 "kept: {kept}, forgotten: {dropped}; `repo undo-forget` brings them back until the next prune"

@@ -1,5 +1,6 @@
 //! `repo prune`: gives back the space of what no snapshot needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,6 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{Output, safe_text};
 use crate::prune::{self, PruneError, PruneOptions, PruneReport, UnusedLimit};
+use crate::repo::Repo;
 use crate::units::{ByteCount, count_text, duration_text};
 
 /// Free the space of what no snapshot needs.
@@ -46,7 +48,7 @@ pub struct PruneArgs {
 
 /// Prunes, and tells what it did.
 pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, Failure> {
-    let mut options = PruneOptions {
+    let options = PruneOptions {
         dry_run: args.dry_run,
         max_unused: args.max_unused,
         max_rewrite: args.max_rewrite.map(|size| size.0),
@@ -55,9 +57,16 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, Failure> {
         ..PruneOptions::default()
     };
     let repo = context.open_repository()?;
-    let pruned = loop {
+    let report = prune(&repo, options, context)?;
+    context.show(&report, |out| show(&report, args.dry_run, context, out))?;
+    Ok(exit_of(&report))
+}
+
+/// Prunes; asks where a brake stops it.
+pub fn prune(repo: &Arc<Repo>, mut options: PruneOptions, context: &Context) -> Result<PruneReport, Failure> {
+    loop {
         let watch = context.watch("packs")?;
-        let pruned = prune::run(&repo, &options, &watch);
+        let pruned = prune::run(repo, &options, &watch);
         drop(watch);
         match pruned {
             Err(PruneError::Brake(reason)) if !options.confirmed => {
@@ -67,19 +76,27 @@ pub fn run(args: &PruneArgs, context: &Context) -> Result<Exit, Failure> {
                     return Err(PruneError::Brake(reason).into());
                 }
             }
-            outcome => break outcome,
+            outcome => return Ok(outcome?),
         }
-    };
-    let report = pruned?;
-    context.show(&report, |out| show(&report, args.dry_run, context, out))?;
-    Ok(match (report.waiting.is_empty(), report.damaged_packs.is_empty()) {
+    }
+}
+
+/// What the exit code says of a prune.
+pub fn exit_of(report: &PruneReport) -> Exit {
+    match (report.waiting.is_empty(), report.damaged_packs.is_empty()) {
         (false, _) => Exit::Postponed,
         (true, false) => Exit::Damage,
         (true, true) => Exit::Done,
-    })
+    }
 }
 
-fn show(report: &PruneReport, is_dry_run: bool, context: &Context, out: &mut Output) -> Result<(), Failure> {
+/// Tells what a prune did, or would do.
+pub fn show(
+    report: &PruneReport,
+    is_dry_run: bool,
+    context: &Context,
+    out: &mut Output,
+) -> Result<(), Failure> {
     for pack in &report.damaged_packs {
         out.line(&safe_text(&format!("damage: {pack}: it could not be rewritten, and stays")))?;
     }
