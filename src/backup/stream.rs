@@ -207,8 +207,7 @@ fn store(run: &Run<'_>, name: &str, source: &mut dyn StreamSource) -> Result<Out
         content: Content::None,
         extensions: Vec::new(),
     };
-    let (counts, owners, problems, assembled, lacks_content) = scan::pipeline(run, |scanner| {
-        scanner.meet(&entry);
+    let (counts, problems, assembled, lacks_content) = scan::pipeline(run, |scanner| {
         scanner.send(Step::LargeOpen)?;
         entry.size = send_stream(run, scanner, name, source)?;
         let bytes_read = entry.size;
@@ -223,7 +222,7 @@ fn store(run: &Run<'_>, name: &str, source: &mut dyn StreamSource) -> Result<Out
     })?;
     let mut counts = counts;
     counts.add(&assembled.counts);
-    let owners = owner_names(owners, None);
+    let owners = owner_names(assembled.owners, None);
     let paths = vec![Bytes::from(format!("/{name}").into_bytes())];
     Ok(Outcome { root: assembled.root, counts, problems, owners, paths, lacks_content })
 }
