@@ -242,7 +242,12 @@ fn send_stream(
         let reader = source.reader();
         let part = cutter.next(scanner.chunker(), |buffer, max| reader.take(max as u64).read_to_end(buffer));
         let broken = |error| BackupError::Stream { name: name.to_owned(), source: error };
-        let Some(part) = part.map_err(broken)? else { break };
+        let part = part.map_err(broken)?;
+        // Asked to stop, a stream may end where it is: its last bytes are no chunk that will ever be met again.
+        if run.observer.is_interrupted() {
+            return Err(BackupError::Interrupted);
+        }
+        let Some(part) = part else { break };
         bytes += part.bytes.len() as u64;
         Progress::add(&run.observer.progress().bytes_done, part.bytes.len() as u64);
         scanner.send_part(part)?;
