@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use crate::event::Observer;
 use crate::format::index_object::{IndexObject, IndexedPack};
 use crate::repo::{Lease, PackListing, Repo, RepoError, View};
+use crate::units::counted_text;
 
 /// Packs described by one index object; far below its limit on entries for packs of usual content.
 const PACK_COUNT_BATCH: usize = 64;
@@ -30,7 +31,8 @@ pub fn view(
     if orphans.is_empty() {
         return Ok((view, absent));
     }
-    observer.note(&format!("continuing with {} packs that an interrupted backup left", orphans.len()));
+    let packs = counted_text(orphans.len() as u64, "packs");
+    observer.note(&format!("continuing with {packs} that an interrupted backup left"));
     drop(view);
     for batch in orphans.chunks(PACK_COUNT_BATCH) {
         // A pack that does not open was torn by a crash of the storage, or belongs to a newer program: prune's case.
