@@ -11,7 +11,7 @@ use crate::vault::Vault;
 
 /// Insists that two folders hold the same files and links with the same bytes.
 #[track_caller]
-fn assert_same(one: &Path, other: &Path) {
+pub fn assert_same(one: &Path, other: &Path) {
     let mut diff = Command::new("diff");
     let output = diff.args(["-r", "--no-dereference"]).arg(one).arg(other).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
