@@ -119,7 +119,7 @@ impl Drop for Lease {
 
 impl Inner {
     fn state(&self, number: u32) -> Result<(), RepoError> {
-        self.create(names::lease(&self.id, number), &self.statement(number, &self.purpose))
+        self.create(names::lease(&self.id, number), &self.statement(number, self.purpose))
     }
 
     fn statement(&self, number: u32, purpose: &str) -> LeaseStatement {

@@ -213,6 +213,21 @@ fn restore_asks_before_it_removes_and_mends_what_differs() {
 }
 
 #[test]
+fn a_restore_waits_for_the_disk_unless_it_is_told_not_to() {
+    let vault = Vault::with_snapshot();
+    for (option, waits) in [(None, true), (Some("--no-sync"), false), (Some("--dry-run"), false)] {
+        let args = ["restore", "latest", "--target", "back", "--progress", "json"];
+        let ran = vault.home.run(args.into_iter().chain(option)).expect(0);
+        assert_eq!(
+            ran.stderr.contains("\"phase\":\"making it durable\""),
+            waits,
+            "{option:?}: {}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
 fn damage_is_found_named_and_exit_4() {
     let vault = Vault::with_snapshot();
     assert_eq!(vault.json(["check", "--data"], 0)["findings"], serde_json::json!([]));
