@@ -49,6 +49,10 @@ fn the_report_of_a_backup_has_the_documented_fields() {
     let second = vault.json(["backup", "files", "missing"], 3);
     assert_eq!(second["parent_id"], serde_json::Value::Null, "the paths are others");
     assert_eq!(second["problems"][0]["path"], "missing");
+    assert_eq!(
+        second["problems"][0]["message"],
+        "it could not be opened: No such file or directory (os error 2)"
+    );
     assert_eq!(vault.json(["backup", "files"], 0)["parent_id"], second["snapshot_id"]);
     assert_eq!(vault.json(["snapshots", "--tag", "a,b"], 0)["snapshots"].as_array().unwrap().len(), 1);
 }
