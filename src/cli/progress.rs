@@ -17,8 +17,10 @@ use crate::cli::interrupt::Interruption;
 use crate::cli::render::{json_name, safe_name, safe_text};
 use crate::event::{Observer, Problem, Progress};
 
+use terminal::{FREE_WIDTH, LineTerminal, terminal_width};
 pub use words::{Rate, Reading};
 
+mod terminal;
 mod words;
 
 const BAR_PERIOD: Duration = Duration::from_millis(100);
@@ -135,7 +137,11 @@ impl Watch {
     /// Begins to watch an operation that counts bytes and what `counted` says, such as files. Notes are shown where `shows_notes`; problems always are.
     pub fn start(face: Face, counted: &'static str, shows_notes: bool, interruption: Interruption) -> Self {
         let bar = (face == Face::Bar).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+            let target = match std::io::stderr().is_terminal() {
+                true => ProgressDrawTarget::term_like_with_hz(Box::new(LineTerminal::default()), 10),
+                false => ProgressDrawTarget::hidden(),
+            };
+            let bar = ProgressBar::with_draw_target(None, target);
             bar.set_style(Look::Spinner.style());
             bar
         });
@@ -221,7 +227,7 @@ impl Shared {
                 }
                 bar.set_position(reading.bytes_done);
                 let asked = if self.interruption.is_asked() { "stopping: " } else { "" };
-                let room = width.saturating_sub(look.width() + asked.len());
+                let room = width.saturating_sub(look.width() + asked.len() + FREE_WIDTH);
                 bar.set_message(format!("{asked}{}", words(room)));
                 bar.tick();
                 drawing.look = look;
@@ -290,12 +296,6 @@ impl Observer for Watch {
     fn is_interrupted(&self) -> bool {
         self.shared.interruption.is_asked()
     }
-}
-
-/// Columns of the terminal on standard error; 80 where it does not tell.
-fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).unwrap_or(80)
 }
 
 /// One write for the whole line, so that lines of other processes do not cut into it.
