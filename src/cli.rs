@@ -9,6 +9,7 @@
 //! Results go to standard output, everything else to standard error. Only this module prints.
 
 pub mod args;
+pub mod attempt;
 pub mod cmd;
 pub mod context;
 pub mod exit;

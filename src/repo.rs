@@ -37,7 +37,7 @@ mod view;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-pub use chunk_reader::{ChunkReader, Located};
+pub use chunk_reader::{ChunkReader, IndexDoubt, Located};
 pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
 pub use counting::{CountingInput, CountingReport};
 pub use decisions::{Decided, DecisionState};

@@ -83,6 +83,12 @@ pub fn count_text(count: u64) -> String {
     text
 }
 
+/// A count with what is counted, given in the plural: `1 file`, `0 files`, `1,234 files`.
+pub fn counted_text(count: u64, plural: &str) -> String {
+    let noun = if count == 1 { plural.strip_suffix('s').unwrap_or(plural) } else { plural };
+    format!("{} {noun}", count_text(count))
+}
+
 /// A stretch of bytes of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteRange {
@@ -162,6 +168,8 @@ mod tests {
     fn counts_and_durations_read_well() {
         assert_eq!(count_text(0), "0");
         assert_eq!(count_text(1_234_567), "1,234,567");
+        let counted = [0, 1, 2].map(|count| counted_text(count, "files"));
+        assert_eq!(counted, ["0 files", "1 file", "2 files"]);
         assert_eq!(duration_text(Duration::from_millis(420)), "0.42 s");
         assert_eq!(duration_text(Duration::from_secs(7384)), "2:03:04");
     }

@@ -3,13 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kluis::backup::{self, BackupOptions, BackupReport};
 use kluis::clock::SystemClock;
 use kluis::crypto::{KdfParams, Secret};
-use kluis::event::Silent;
+use kluis::event::{Observer, Problem, Progress, Silent};
 use kluis::format::tree::{Content, Entry};
 use kluis::id::NodeId;
 use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
@@ -134,4 +136,68 @@ fn what_was_backed_up_reads_back_and_an_unchanged_tree_costs_nothing() {
     let elsewhere = tempfile::tempdir().unwrap();
     let reopened = Arc::new(Repo::open(surroundings(&storage, elsewhere.path()), &key()).unwrap());
     assert_eq!(read_tree(&reopened).len(), read.len());
+}
+
+/// Gives a file another mode, and as root another owner, after the walk has seen it and before it is opened.
+struct ChangesRights {
+    path: PathBuf,
+    progress: Progress,
+    is_reading: AtomicBool,
+}
+
+impl Observer for ChangesRights {
+    /// What a folder holds is counted once it was listed; its files are handed out after that.
+    fn progress(&self) -> &Progress {
+        if self.is_reading.swap(false, Ordering::Relaxed) {
+            std::fs::set_permissions(&self.path, PermissionsExt::from_mode(0o4640)).unwrap();
+            match chown(&self.path, Some(1), Some(2)) {
+                Ok(()) => std::fs::set_permissions(&self.path, PermissionsExt::from_mode(0o4640)).unwrap(),
+                Err(error) => eprintln!("skipped: the owner, which only root may change: {error}"),
+            }
+        }
+        &self.progress
+    }
+
+    fn phase(&self, name: &'static str) {
+        self.is_reading.store(name == "reading files", Ordering::Relaxed);
+    }
+
+    fn problem(&self, problem: &Problem) {
+        panic!("{problem:?}");
+    }
+
+    fn note(&self, _text: &str) {}
+
+    fn is_interrupted(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn rights_and_owner_are_those_of_the_file_that_was_opened() {
+    use std::os::unix::fs::MetadataExt;
+    for len in [5, 5 << 20] {
+        let (source, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let path = source.path().join("file");
+        std::fs::write(&path, noise(len, 3)).unwrap();
+        let repo = init(&MemoryStorage::new(), cache.path());
+        let watch = ChangesRights {
+            path: path.clone(),
+            progress: Progress::default(),
+            is_reading: AtomicBool::new(false),
+        };
+        backup::run(&repo, &options(source.path()), &watch).unwrap();
+        let now = std::fs::metadata(&path).unwrap();
+        assert_eq!(now.mode() & 0o7777, 0o4640, "the file was changed while the backup ran");
+        let (entry, _) = &read_tree(&repo)[path.as_os_str().as_encoded_bytes()];
+        assert_eq!((entry.mode, entry.uid, entry.gid), (0o4640, now.uid(), now.gid()));
+        let snapshot = &repo.snapshots().unwrap().snapshots[0];
+        for number in [(false, now.uid()), (true, now.gid())] {
+            assert!(
+                snapshot.owners.iter().any(|owner| (owner.is_group, owner.number) == number),
+                "{number:?}"
+            );
+        }
+        assert_eq!(back_up(&repo, source.path()).files_unchanged, 1);
+    }
 }

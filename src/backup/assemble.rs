@@ -1,5 +1,7 @@
 //! The assembler: puts what the workers finish into the order of the tree, and makes folders of it, leaves first.
 
+use std::collections::BTreeSet;
+
 use crossbeam_channel::Receiver;
 
 use crate::backup::step::{Counts, FileOutcome, Step};
@@ -18,6 +20,9 @@ pub struct Assembled {
     pub counts: Counts,
     /// Problems that workers met.
     pub problems: Vec<Problem>,
+    /// Owners and groups of the files that were opened: whether it is a group, and its number. The walk may have seen
+    /// others a moment before.
+    pub owners: BTreeSet<(bool, u32)>,
 }
 
 /// Takes steps until there are no more.
@@ -34,6 +39,7 @@ pub fn run(
         list: ListWriter::default(),
         counts: Counts::default(),
         problems: Vec::new(),
+        owners: BTreeSet::new(),
     };
     while let Ok(group) = steps.recv() {
         for step in group {
@@ -51,6 +57,7 @@ struct Assembler<'a> {
     list: ListWriter,
     counts: Counts,
     problems: Vec<Problem>,
+    owners: BTreeSet<(bool, u32)>,
 }
 
 impl Assembler<'_> {
@@ -97,6 +104,7 @@ impl Assembler<'_> {
         let count = if was_there { &mut self.counts.files_changed } else { &mut self.counts.files_new };
         *count += 1;
         self.counts.bytes += entry.size;
+        self.owners.extend([(false, entry.uid), (true, entry.gid)]);
         if let Some(content) = self.content(list, chunks)? {
             entry.content = content;
         }
@@ -131,7 +139,7 @@ impl Assembler<'_> {
         };
         let root = top.finish(&mut self.tree)?.id;
         self.tree.finish()?;
-        Ok(Assembled { root, counts: self.counts, problems: self.problems })
+        Ok(Assembled { root, counts: self.counts, problems: self.problems, owners: self.owners })
     }
 }
 

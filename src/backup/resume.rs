@@ -9,6 +9,7 @@ use std::collections::HashSet;
 
 use crate::event::Observer;
 use crate::repo::{Lease, Repo, RepoError, View};
+use crate::units::counted_text;
 
 /// What a backup may rely on, after describing packs that an interrupted one left behind; and the packs that are
 /// described but missing.
@@ -26,7 +27,8 @@ pub fn view(
     if orphans.is_empty() {
         return Ok((view, absent));
     }
-    observer.note(&format!("continuing with {} packs that an interrupted backup left", orphans.len()));
+    let packs = counted_text(orphans.len() as u64, "packs");
+    observer.note(&format!("continuing with {packs} that an interrupted backup left"));
     drop(view);
     repo.describe_packs(lease.id(), &orphans)?;
     let (view, absent, _) = repo.writer_view(lease.excluded())?;

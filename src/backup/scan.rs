@@ -59,7 +59,7 @@ pub fn run(run: &Run<'_>, use_parent: bool) -> Result<Outcome, BackupError> {
         entries_ahead_max: ENTRIES_AHEAD_MAX,
     });
     let parent_root = run.parent.as_ref().filter(|_| use_parent).map(|parent| parent.root);
-    let (counts, owners, mut problems, assembled, lacks_content) = pipeline(run, |scanner| {
+    let (counts, mut problems, assembled, lacks_content) = pipeline(run, |scanner| {
         scanner.problems.extend(sources.problems);
         scanner.scan_top(&walk, sources.top, parent_root)
     })?;
@@ -70,7 +70,7 @@ pub fn run(run: &Run<'_>, use_parent: bool) -> Result<Outcome, BackupError> {
         root: assembled.root,
         counts,
         problems,
-        owners: owner_names(owners, run.parent.as_ref()),
+        owners: owner_names(assembled.owners, run.parent.as_ref()),
         paths: sources.paths,
         lacks_content,
     })
@@ -83,9 +83,9 @@ fn thread_count(run: &Run<'_>) -> usize {
     }
 }
 
-/// What comes out of a pipeline: counts and owners seen by the scanner, its problems, what was assembled, and
+/// What comes out of a pipeline: what the scanner counted, its problems, what was assembled (with all owners), and
 /// whether anything taken over is not stored.
-type Piped = (Counts, BTreeSet<(bool, u32)>, Vec<Problem>, Assembled, bool);
+type Piped = (Counts, Vec<Problem>, Assembled, bool);
 
 /// Starts workers and assembler around a scanner, and waits for all of them.
 pub fn pipeline(
@@ -120,12 +120,15 @@ pub fn pipeline(
             scanned = first_cause(scanned, worked.map_err(BackupError::from));
         }
         match assembler.join().unwrap_or(Err(RepoError::Ended.into())) {
-            Ok(assembled) => scanned.map(|()| (counts, owners, problems, assembled)),
+            Ok(mut assembled) => {
+                assembled.owners.extend(owners);
+                scanned.map(|()| (counts, problems, assembled))
+            }
             Err(error) => Err(first_cause(scanned, Err(error)).expect_err("one of them is an error")),
         }
     });
-    let (counts, owners, problems, assembled) = outcome?;
-    Ok((counts, owners, problems, assembled, lacks_content.into_inner()))
+    let (counts, problems, assembled) = outcome?;
+    Ok((counts, problems, assembled, lacks_content.into_inner()))
 }
 
 /// Of two results, the one that explains the other: a thread that was merely cut off says [`RepoError::Ended`].
@@ -436,11 +439,6 @@ impl<'a> Scanner<'a> {
     /// What cuts.
     pub fn chunker(&self) -> &'a Chunker {
         self.chunker
-    }
-
-    /// Counts the owner of an entry that no walk has met.
-    pub fn meet(&mut self, entry: &Entry) {
-        self.meet_owner(entry);
     }
 
     fn confirm(&mut self, content: &Content) -> Result<(), BackupError> {

@@ -207,8 +207,7 @@ fn store(run: &Run<'_>, name: &str, source: &mut dyn StreamSource) -> Result<Out
         content: Content::None,
         extensions: Vec::new(),
     };
-    let (counts, owners, problems, assembled, lacks_content) = scan::pipeline(run, |scanner| {
-        scanner.meet(&entry);
+    let (counts, problems, assembled, lacks_content) = scan::pipeline(run, |scanner| {
         scanner.send(Step::LargeOpen)?;
         entry.size = send_stream(run, scanner, name, source)?;
         let bytes_read = entry.size;
@@ -223,7 +222,7 @@ fn store(run: &Run<'_>, name: &str, source: &mut dyn StreamSource) -> Result<Out
     })?;
     let mut counts = counts;
     counts.add(&assembled.counts);
-    let owners = owner_names(owners, None);
+    let owners = owner_names(assembled.owners, None);
     let paths = vec![Bytes::from(format!("/{name}").into_bytes())];
     Ok(Outcome { root: assembled.root, counts, problems, owners, paths, lacks_content })
 }
@@ -243,7 +242,12 @@ fn send_stream(
         let reader = source.reader();
         let part = cutter.next(scanner.chunker(), |buffer, max| reader.take(max as u64).read_to_end(buffer));
         let broken = |error| BackupError::Stream { name: name.to_owned(), source: error };
-        let Some(part) = part.map_err(broken)? else { break };
+        let part = part.map_err(broken)?;
+        // Asked to stop, a stream may end where it is: its last bytes are no chunk that will ever be met again.
+        if run.observer.is_interrupted() {
+            return Err(BackupError::Interrupted);
+        }
+        let Some(part) = part else { break };
         bytes += part.bytes.len() as u64;
         Progress::add(&run.observer.progress().bytes_done, part.bytes.len() as u64);
         scanner.send_part(part)?;

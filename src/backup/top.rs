@@ -53,7 +53,12 @@ pub fn open(sources: &[PathBuf]) -> Result<Sources, SourceError> {
                 roots.insert(root.path().as_os_str().as_bytes().to_vec(), (root, found));
             }
             Err(error) => {
-                problems.push(Problem { path: source.clone(), message: chain(&error) });
+                let message = match &error {
+                    SourceError::EmptyPath => chain(&error),
+                    // The problem names the path already.
+                    SourceError::Unreadable { source, .. } => format!("it could not be opened: {source}"),
+                };
+                problems.push(Problem { path: source.clone(), message });
                 failure = Some(error);
             }
         }

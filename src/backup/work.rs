@@ -185,6 +185,9 @@ impl<'a> Worker<'a> {
 
 /// What the file was when it was opened counts, not what the walk saw a moment before.
 pub fn take_over(opened: &Stamp, entry: &mut Entry) {
+    entry.mode = opened.mode;
+    entry.uid = opened.uid;
+    entry.gid = opened.gid;
     entry.size = opened.size;
     entry.mtime = opened.mtime;
     entry.ctime = opened.ctime;

@@ -62,6 +62,9 @@ fn repo_hint(error: &RepoError) -> Option<&'static str> {
         RepoError::LastSlot => "add another passphrase or key file first: `repo key add`",
         RepoError::NoSlot { .. } => "`repo key list` lists the slots",
         RepoError::Index(IndexError::Locked) => "wait until the other command is done",
+        RepoError::Index(IndexError::Failed { .. }) | RepoError::Cache(_) => {
+            "the index is in the cache folder: see to its disk, or name another folder with --cache-dir"
+        }
         RepoError::Replaced(WitnessError::Failed { .. }) => return None,
         RepoError::Replaced(_) => {
             "if you replaced or restored the repository yourself, delete its folder in the cache folder"

@@ -17,15 +17,17 @@ use crate::cli::interrupt::Interruption;
 use crate::cli::render::{json_name, safe_name, safe_text};
 use crate::event::{Observer, Problem, Progress};
 
+use terminal::{FREE_WIDTH, LineTerminal, terminal_width};
 pub use words::{Rate, Reading};
 
+mod terminal;
 mod words;
 
 const BAR_PERIOD: Duration = Duration::from_millis(100);
 const JSON_PERIOD: Duration = Duration::from_secs(1);
 const LINE_PERIOD: Duration = Duration::from_secs(10);
-/// Columns of a bar with its brackets and the blank behind it.
-const BAR_WIDTH: usize = 19;
+/// A terminal with fewer columns needs them all for the words.
+const BAR_TERMINAL_WIDTH_MIN: usize = 60;
 
 /// How progress is shown, after `auto` was decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,19 +88,65 @@ struct Shared {
 struct Drawing {
     phase: &'static str,
     bar: Option<ProgressBar>,
+    look: Look,
     rate: Rate,
     is_finished: bool,
+}
+
+/// What stands before the words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Something that turns, because nobody knows how much there is to do.
+    Spinner,
+    /// How much of it is done.
+    Bar,
+    /// Nothing, because the terminal is narrow.
+    Words,
+}
+
+impl Look {
+    fn choose(total_is_known: bool, terminal_width: usize) -> Self {
+        match total_is_known {
+            false => Self::Spinner,
+            true if terminal_width >= BAR_TERMINAL_WIDTH_MIN => Self::Bar,
+            true => Self::Words,
+        }
+    }
+
+    /// The columns that it takes.
+    fn width(self) -> usize {
+        match self {
+            Self::Spinner => 2,
+            Self::Bar => 19,
+            Self::Words => 0,
+        }
+    }
+
+    fn style(self) -> ProgressStyle {
+        let template = match self {
+            Self::Spinner => "{spinner} {wide_msg}",
+            Self::Bar => "[{bar:16}] {wide_msg}",
+            Self::Words => "{wide_msg}",
+        };
+        let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
+        style.progress_chars("=> ").tick_chars("|/-\\ ")
+    }
 }
 
 impl Watch {
     /// Begins to watch an operation that counts bytes and what `counted` says, such as files. Notes are shown where `shows_notes`; problems always are.
     pub fn start(face: Face, counted: &'static str, shows_notes: bool, interruption: Interruption) -> Self {
         let bar = (face == Face::Bar).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            bar.set_style(style("{spinner} {wide_msg}"));
+            let target = match std::io::stderr().is_terminal() {
+                true => ProgressDrawTarget::term_like_with_hz(Box::new(LineTerminal::default()), 10),
+                false => ProgressDrawTarget::hidden(),
+            };
+            let bar = ProgressBar::with_draw_target(None, target);
+            bar.set_style(Look::Spinner.style());
             bar
         });
-        let drawing = Drawing { phase: "starting", bar, rate: Rate::default(), is_finished: false };
+        let (phase, look, rate) = ("starting", Look::Spinner, Rate::default());
+        let drawing = Drawing { phase, bar, look, rate, is_finished: false };
         let shared = Arc::new(Shared {
             face,
             counted,
@@ -169,19 +217,20 @@ impl Shared {
             Face::Bar => {
                 let Some(bar) = &drawing.bar else { return };
                 let total = reading.total_is_known.then_some(reading.bytes_total).filter(|total| *total > 0);
-                match total {
-                    Some(total) if bar.length().is_none() => {
-                        bar.set_length(total);
-                        bar.set_style(style("[{bar:16}] {wide_msg}"));
-                    }
-                    Some(total) => bar.set_length(total),
-                    None => {}
+                let width = terminal_width();
+                let look = Look::choose(total.is_some(), width);
+                if look != drawing.look {
+                    bar.set_style(look.style());
+                }
+                if let Some(total) = total {
+                    bar.set_length(total);
                 }
                 bar.set_position(reading.bytes_done);
                 let asked = if self.interruption.is_asked() { "stopping: " } else { "" };
-                let room = terminal_width().saturating_sub(BAR_WIDTH + asked.len());
+                let room = width.saturating_sub(look.width() + asked.len() + FREE_WIDTH);
                 bar.set_message(format!("{asked}{}", words(room)));
                 bar.tick();
+                drawing.look = look;
             }
             Face::Lines => write_line(&format!("repo: {}", words(usize::MAX))),
             Face::Json => write_line(&self.json_progress(drawing.phase, &reading).to_string()),
@@ -249,21 +298,10 @@ impl Observer for Watch {
     }
 }
 
-/// Columns of the terminal on standard error; 80 where it does not tell.
-fn terminal_width() -> usize {
-    let size = rustix::termios::tcgetwinsize(std::io::stderr());
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 0).unwrap_or(80)
-}
-
 /// One write for the whole line, so that lines of other processes do not cut into it.
 fn write_line(line: &str) {
     // Progress that nobody can see is not worth failing for.
     let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
-}
-
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
-    style.progress_chars("=> ").tick_chars("|/-\\ ")
 }
 
 #[cfg(test)]
@@ -283,8 +321,11 @@ mod tests {
     }
 
     #[test]
-    fn every_template_parses() {
-        let _ = [style("{spinner} {wide_msg}"), style("[{bar:16}] {wide_msg}")];
+    fn a_bar_needs_a_total_and_room() {
+        assert_eq!(Look::choose(false, 200), Look::Spinner);
+        assert_eq!(Look::choose(true, 80), Look::Bar);
+        assert_eq!(Look::choose(true, 40), Look::Words);
+        let _ = [Look::Spinner, Look::Bar, Look::Words].map(Look::style);
     }
 
     #[test]

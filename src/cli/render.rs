@@ -2,28 +2,71 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use comfy_table::{CellAlignment, ContentArrangement, presets};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::repo::IndexDoubt;
 
 /// Standard output, buffered. A reader that has gone ends the command quietly, any other trouble is a failure.
 ///
 /// Must be finished, so that trouble with the last bytes is noticed.
 #[must_use = "results that are not finished may be lost"]
 pub struct Output {
-    out: BufWriter<StdoutLock<'static>>,
+    out: BufWriter<Resumed>,
     is_terminal: bool,
+}
+
+/// How far results have come that begin again from the start, always with the same bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Sent(Arc<AtomicU64>);
+
+/// Standard output, without what is out already, and without what follows a doubt.
+struct Resumed {
+    stdout: StdoutLock<'static>,
+    sent: Sent,
+    skipped_bytes: u64,
+    doubt: Option<IndexDoubt>,
+}
+
+impl Write for Resumed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.doubt.as_ref().is_some_and(IndexDoubt::is_raised) {
+            return Err(io::Error::other("what comes now is in doubt"));
+        }
+        if self.skipped_bytes > 0 {
+            let len = usize::try_from(self.skipped_bytes).map_or(bytes.len(), |skip| skip.min(bytes.len()));
+            self.skipped_bytes -= len as u64;
+            return Ok(len);
+        }
+        let len = self.stdout.write(bytes)?;
+        self.sent.0.fetch_add(len as u64, Ordering::Relaxed);
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
 }
 
 impl Output {
     /// Takes standard output.
     pub fn new() -> Self {
+        Self::resumed(&Sent::default(), None)
+    }
+
+    /// Takes standard output for results that may have begun to come out before: so many bytes as were `sent` are not
+    /// written again. As soon as there is a `doubt`, nothing more comes out, and writing fails.
+    pub fn resumed(sent: &Sent, doubt: Option<IndexDoubt>) -> Self {
         let stdout = io::stdout().lock();
         let is_terminal = stdout.is_terminal();
-        Self { out: BufWriter::with_capacity(64 << 10, stdout), is_terminal }
+        let skipped_bytes = sent.0.load(Ordering::Relaxed);
+        let out = Resumed { stdout, sent: sent.clone(), skipped_bytes, doubt };
+        Self { out: BufWriter::with_capacity(64 << 10, out), is_terminal }
     }
 
     /// Whether a person reads along.

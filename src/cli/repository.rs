@@ -13,7 +13,7 @@ use crate::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, UnlockSe
 use crate::storage::{Leftovers, LocalStorage, LocalStorageOptions, Storage, StorageError};
 
 /// What a `repo init` that did not come to its end leaves behind, at most.
-const INIT_NAMES: [&str; 6] = ["README", "reserve", "slot", "keyring", "copy", "config", "tmp"];
+const INIT_NAMES: [&str; 7] = ["README", "reserve", "slot", "keyring", "copy", "config", "tmp"];
 
 impl Context {
     /// Opens and unlocks the repository. Whether there is one is found out before anybody is asked for a passphrase.

@@ -1,13 +1,14 @@
 //! Chunks and nodes on their way out: located, read, opened, expanded.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::crypto::{self, SealingKey};
 use crate::format::container::{Header, TAG_LEN, Wrap};
 use crate::format::frame::{Codec, additional_data};
 use crate::id::{ChunkId, ContentId};
-use crate::index::{FrameRow, PackNumber, PackRow, Place};
+use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::frame_cache::FrameCache;
@@ -43,6 +44,30 @@ pub struct ChunkReader {
     packs: Mutex<HashMap<PackNumber, Arc<OpenPack>>>,
     cache: Mutex<FrameCache>,
     scratch: Mutex<Vec<Scratch>>,
+    index_doubt: IndexDoubt,
+}
+
+/// Whether the local index is in doubt, asked from anywhere.
+#[derive(Debug, Clone, Default)]
+pub struct IndexDoubt(Arc<AtomicBool>);
+
+impl IndexDoubt {
+    /// Whether the index could not answer, or did not know something that a tree names. Damage of its file may hide
+    /// what the repository holds, so only a new index can tell that something is missing.
+    pub fn is_raised(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn heard<T>(&self, answer: Result<T, RepoError>) -> Result<T, RepoError> {
+        if let Err(RepoError::Index(IndexError::Damaged { .. } | IndexError::Failed { .. })) = &answer {
+            self.raise();
+        }
+        answer
+    }
 }
 
 /// Buffers of one reading thread.
@@ -76,7 +101,13 @@ impl ChunkReader {
     /// A reader that relies on `view`.
     pub fn new(repo: Arc<Repo>, view: Arc<View>) -> Self {
         let cache = Mutex::new(FrameCache::new(CACHE_BYTES_MAX));
-        Self { repo, view, packs: Mutex::default(), cache, scratch: Mutex::default() }
+        let (packs, scratch) = (Mutex::default(), Mutex::default());
+        Self { repo, view, packs, cache, scratch, index_doubt: IndexDoubt::default() }
+    }
+
+    /// Whether what it could not find may be there all the same.
+    pub fn index_doubt(&self) -> &IndexDoubt {
+        &self.index_doubt
     }
 
     /// The repository it reads.
@@ -86,12 +117,16 @@ impl ChunkReader {
 
     /// Where a chunk or node is: its present copy of least depth.
     pub fn locate(&self, id: &ContentId) -> Result<Option<Place>, RepoError> {
-        self.view.find(&id.prefix())
+        let place = self.index_doubt.heard(self.view.find(&id.prefix()))?;
+        if place.is_none() {
+            self.index_doubt.raise();
+        }
+        Ok(place)
     }
 
     /// A frame that a place names.
     pub fn frame(&self, pack: PackNumber, frame: u16) -> Result<FrameRow, RepoError> {
-        self.view.frame(pack, frame)
+        self.index_doubt.heard(self.view.frame(pack, frame))
     }
 
     /// Whether these bytes have this id.
@@ -104,7 +139,7 @@ impl ChunkReader {
         if let Some(pack) = packs.get(&number) {
             return Ok(Arc::clone(pack));
         }
-        let row = self.view.pack(number)?;
+        let row = self.index_doubt.heard(self.view.pack(number))?;
         let name = names::pack(row.kind, &row.id);
         let damaged = |source| RepoError::Damaged { name: name.to_string(), source };
         if row.wrap != Wrap::Generation as u8 {

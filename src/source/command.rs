@@ -2,12 +2,20 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// So often it is looked, so long apart, whether a program that was told to end has ended.
+const LOOK_COUNT: u32 = 100;
+const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
 /// A running program. Reading it reads what it prints; what it says on stderr goes where ours goes.
 ///
 /// Whether its output is complete is known only from [`CommandSource::finish`]. Dropped before that, the program is
-/// killed.
+/// told to end, and killed if it has not within two seconds.
 #[must_use = "a program that is not finished is killed"]
 #[derive(Debug)]
 pub struct CommandSource {
@@ -40,6 +48,11 @@ impl CommandSource {
         Ok(CommandSource { child, stdout, is_finished: false })
     }
 
+    /// What it prints arrives here, so that somebody can wait for it.
+    pub fn output(&self) -> Option<BorrowedFd<'_>> {
+        self.stdout.as_ref().map(AsFd::as_fd)
+    }
+
     /// Waits for the end of the program. What it still prints is not read, and it is told so by a closed pipe.
     pub fn finish(mut self) -> io::Result<ExitStatus> {
         self.stdout = None;
@@ -57,11 +70,20 @@ impl Read for CommandSource {
 
 impl Drop for CommandSource {
     fn drop(&mut self) {
-        if !self.is_finished {
-            // It may have ended by itself meanwhile; either way it must not stay behind as a zombie.
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if self.is_finished {
+            return;
         }
+        self.stdout = None;
+        // It may have ended by itself meanwhile; either way it must not stay behind as a zombie.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        for _ in 0..LOOK_COUNT {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(LOOK_PERIOD);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -94,6 +116,18 @@ mod tests {
         }
         drop(source);
         assert!(!std::path::Path::new("/proc").join(line).exists());
+    }
+
+    #[test]
+    fn a_program_that_is_dropped_may_clean_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "trap 'rm file; exit' TERM; echo; while :; do read line <fifo; done";
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let script = format!("cd {} && mkfifo fifo && {script}", folder.path().display());
+        let mut source = CommandSource::spawn("sh", ["-c", &script]).unwrap();
+        source.read_exact(&mut [0]).unwrap();
+        drop(source);
+        assert!(!folder.path().join("file").exists());
     }
 
     #[test]

@@ -29,9 +29,15 @@ const GROWTH_BYTES: u64 = 4 << 10;
 /// kernel caches, because it drops whole units only.
 const DROP_STEP_BYTES: u64 = 8 << 20;
 
-/// What tells whether a file has changed.
+/// What a file is at one moment, and what tells whether it has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
+    /// Permission bits with set-user-id, set-group-id and sticky.
+    pub mode: u16,
+    /// Number of the owner.
+    pub uid: u32,
+    /// Number of the group.
+    pub gid: u32,
     /// Length in bytes.
     pub size: u64,
     /// Last change of the content.
@@ -47,6 +53,9 @@ pub struct Stamp {
 impl Stamp {
     fn from_statx(stat: &Statx) -> Stamp {
         Stamp {
+            mode: stat.stx_mode & 0o7777,
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
             size: stat.stx_size,
             mtime: timestamp(&stat.stx_mtime),
             ctime: timestamp(&stat.stx_ctime),
@@ -57,7 +66,9 @@ impl Stamp {
 
     /// Whether the file is still as it was when `entry` was made of it.
     pub fn same_as(&self, entry: &Entry) -> bool {
-        (self.size, self.mtime, self.ctime, self.inode) == (entry.size, entry.mtime, entry.ctime, entry.inode)
+        (self.mode, self.uid, self.gid) == (entry.mode, entry.uid, entry.gid)
+            && (self.size, self.mtime, self.ctime, self.inode)
+                == (entry.size, entry.mtime, entry.ctime, entry.inode)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::vault::Vault;
 
 /// Insists that two folders hold the same files and links with the same bytes.
 #[track_caller]
-fn assert_same(one: &Path, other: &Path) {
+pub fn assert_same(one: &Path, other: &Path) {
     let mut diff = Command::new("diff");
     let output = diff.args(["-r", "--no-dereference"]).arg(one).arg(other).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
@@ -49,6 +49,10 @@ fn the_report_of_a_backup_has_the_documented_fields() {
     let second = vault.json(["backup", "files", "missing"], 3);
     assert_eq!(second["parent_id"], serde_json::Value::Null, "the paths are others");
     assert_eq!(second["problems"][0]["path"], "missing");
+    assert_eq!(
+        second["problems"][0]["message"],
+        "it could not be opened: No such file or directory (os error 2)"
+    );
     assert_eq!(vault.json(["backup", "files"], 0)["parent_id"], second["snapshot_id"]);
     assert_eq!(vault.json(["snapshots", "--tag", "a,b"], 0)["snapshots"].as_array().unwrap().len(), 1);
 }
@@ -210,6 +214,21 @@ fn restore_asks_before_it_removes_and_mends_what_differs() {
     vault.run(["restore", &inside, "--target", "key"]).expect(1);
     symlink("/nonexistent/x", vault.home.path("dangling")).unwrap();
     vault.run(["restore", &inside, "--target", "dangling"]).expect(1);
+}
+
+#[test]
+fn a_restore_waits_for_the_disk_unless_it_is_told_not_to() {
+    let vault = Vault::with_snapshot();
+    for (option, waits) in [(None, true), (Some("--no-sync"), false), (Some("--dry-run"), false)] {
+        let args = ["restore", "latest", "--target", "back", "--progress", "json"];
+        let ran = vault.home.run(args.into_iter().chain(option)).expect(0);
+        assert_eq!(
+            ran.stderr.contains("\"phase\":\"making it durable\""),
+            waits,
+            "{option:?}: {}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]

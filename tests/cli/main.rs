@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
+mod damaged_index;
 mod everyday;
 mod forget;
+mod full_disk;
 mod help;
 mod home;
 mod repository;
 mod secrets;
+mod streams;
 mod vault;

@@ -115,14 +115,3 @@ fn the_key_on_a_recovery_sheet_opens_the_repository() {
     vault.home.write("typed", key.join("\r\n").to_uppercase().replace('-', " "));
     vault.run(["snapshots", "--key-file", "typed"]).expect(0);
 }
-
-#[test]
-fn a_damaged_index_is_made_again() {
-    let vault = Vault::with_snapshot();
-    let cache = std::fs::read_dir(vault.home.path("cache")).unwrap();
-    let index =
-        cache.map(|entry| entry.unwrap().path().join("index.redb")).find(|path| path.exists()).unwrap();
-    let len = std::fs::metadata(&index).unwrap().len() as usize;
-    std::fs::write(&index, vec![0x5a; len]).unwrap();
-    vault.run(["ls", "-R", "latest"]).expect(0);
-}

@@ -17,7 +17,7 @@ use crate::cli::render::Output;
 use crate::clock::Timestamp;
 use crate::compress::Compression;
 use crate::repo::{InitOptions, Repo};
-use crate::units::{ByteCount, count_text, duration_text};
+use crate::units::{ByteCount, count_text, counted_text, duration_text};
 
 use selection::skipped_folders;
 use streams::{Program, StandardInput};
@@ -80,7 +80,7 @@ pub struct BackupArgs {
     #[arg(long)]
     pub skip_if_unchanged: bool,
 
-    /// Compress so much: off, fast, auto, max, or a level from 1 to 19.
+    /// Compress so much: off, fast, auto (as without this option), max, or a level from 1 to 19.
     #[arg(long, value_name = "HOW", default_value = "auto", hide_default_value = true)]
     pub compression: Compression,
 
@@ -199,11 +199,11 @@ fn show(
         let BackupReport { files_new, files_changed, files_unchanged, directories, .. } = report;
         let count = |count: &u64| count_text(*count);
         out.line(&format!(
-            "files: {} new, {} changed, {} unchanged, in {} folders",
+            "files: {} new, {} changed, {} unchanged, in {}",
             count(files_new),
             count(files_changed),
             count(files_unchanged),
-            count(directories)
+            counted_text(*directories, "folders")
         ))?;
         out.line(&format!(
             "bytes: {} read, {} new, {} stored, in {}",

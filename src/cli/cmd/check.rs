@@ -9,7 +9,7 @@ use crate::check::{self, CheckOptions, CheckReport, Finding, Severity};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{Output, safe_name, safe_text};
-use crate::units::{ByteCount, count_text, duration_text};
+use crate::units::{ByteCount, count_text, counted_text, duration_text};
 
 /// Check whether the repository is whole.
 ///
@@ -109,17 +109,17 @@ fn show(report: &CheckReport, context: &Context, out: &mut Output) -> Result<(),
     }
     let count = |count: u64| count_text(count);
     out.line(&format!(
-        "checked: {} snapshots, {} nodes, {} chunks, {} packs, in {}",
-        count(report.snapshots_checked),
-        count(report.nodes_checked),
-        count(report.chunks_checked),
-        count(report.packs_checked),
+        "checked: {}, {}, {}, {}, in {}",
+        counted_text(report.snapshots_checked, "snapshots"),
+        counted_text(report.nodes_checked, "nodes"),
+        counted_text(report.chunks_checked, "chunks"),
+        counted_text(report.packs_checked, "packs"),
         duration_text(Duration::from_secs_f64(report.duration_seconds.max(0.0)))
     ))?;
     if report.packs_read > 0 {
         out.line(&format!(
-            "read: {} packs, {}, {} chunks and nodes",
-            count(report.packs_read),
+            "read: {}, {}, {} chunks and nodes",
+            counted_text(report.packs_read, "packs"),
             ByteCount(report.bytes_read),
             count(report.chunks_read)
         ))?;

@@ -2,19 +2,17 @@
 
 use std::io::BufRead;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::cli::args::{Narrow, SnapshotName};
+use crate::cli::attempt::Attempt;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure, OrFail};
-use crate::cli::render::Output;
 use crate::cli::selection::{Found, find_path, find_snapshot, owner_names};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Entry, EntryKind, tag};
 use crate::id::NodeId;
-use crate::repo::{Repo, TreeReader};
 use crate::target::archive::{ArchiveWriter, TarWriter, ZipWriter};
 
 use archive::Archiver;
@@ -61,40 +59,26 @@ pub enum ArchiveKind {
 /// Writes the file or the archive. Nothing else is ever written to standard output.
 pub fn run(args: &DumpArgs, context: &Context) -> Result<Exit, Failure> {
     let repo = context.open_repository()?;
-    let outcome = dump(args, context, &repo);
-    if outcome.as_ref().is_err_and(Failure::is_index_damage) {
-        // Some of the results may be out already, so this cannot begin again by itself.
-        repo.rebuild_index()?;
-        return outcome.map_err(|failure| {
-            failure.hint("the local index was damaged and is deleted now; run the command again")
-        });
-    }
-    outcome
+    let snapshot = find_snapshot(&repo, &args.snapshot, &args.narrow)?;
+    context.read(&repo, |attempt| dump(args, context, &snapshot, attempt))
 }
 
-fn dump(args: &DumpArgs, context: &Context, repo: &Arc<Repo>) -> Result<Exit, Failure> {
-    let snapshot = find_snapshot(repo, &args.snapshot, &args.narrow)?;
-    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
-    let found = find_path(&reader, snapshot.root, &args.what)?;
+fn dump(args: &DumpArgs, context: &Context, snapshot: &Snapshot, attempt: &Attempt) -> Result<Exit, Failure> {
+    let found = find_path(&attempt.reader, snapshot.root, &args.what)?;
     match (found.folder(), found) {
-        (Some(folder), _) => dump_folder(args, context, &snapshot, &reader, folder),
+        (Some(folder), _) => dump_folder(args, context, snapshot, attempt, folder),
         (None, Found::Entry(entry)) => {
             if args.archive.is_some() {
                 let sentence = format!("{} is no folder; archives are made of folders", args.what.display());
                 return Err(Failure::usage(sentence).hint("leave out --archive"));
             }
-            dump_file(args, context, &reader, &entry)
+            dump_file(args, context, attempt, &entry)
         }
         (None, Found::Root(_)) => unreachable!("the root is a folder"),
     }
 }
 
-fn dump_file(
-    args: &DumpArgs,
-    context: &Context,
-    reader: &TreeReader,
-    entry: &Entry,
-) -> Result<Exit, Failure> {
+fn dump_file(args: &DumpArgs, context: &Context, attempt: &Attempt, entry: &Entry) -> Result<Exit, Failure> {
     let what = args.what.display();
     if entry.kind != EntryKind::File {
         return Err(Failure::new(Exit::Failed, format!("{what} is no file, so there is nothing to write")));
@@ -106,8 +90,8 @@ fn dump_file(
         return Err(Failure::new(Exit::Failed, format!("the content of {what} was not stored: {why}")));
     }
     let failed = || format!("{what} could not be read to its end");
-    let mut bytes = FileBytes::new(reader, entry).or_fail(failed)?;
-    let mut output = Output::new();
+    let mut bytes = FileBytes::new(&attempt.reader, entry).or_fail(failed)?;
+    let mut output = attempt.output();
     loop {
         if context.is_interrupted() {
             return Err(Failure::interrupted());
@@ -128,10 +112,10 @@ fn dump_folder(
     args: &DumpArgs,
     context: &Context,
     snapshot: &Snapshot,
-    reader: &TreeReader,
+    attempt: &Attempt,
     folder: NodeId,
 ) -> Result<Exit, Failure> {
-    let output = Output::new();
+    let output = attempt.output();
     if output.is_terminal() {
         let sentence =
             format!("{} is a folder, and an archive is nothing for a terminal", args.what.display());
@@ -144,5 +128,5 @@ fn dump_folder(
         ArchiveKind::Tar => Box::new(TarWriter::new(output, &users, &groups)),
         ArchiveKind::Zip => Box::new(ZipWriter::new(output)),
     };
-    Archiver::new(context, reader, writer).run(folder)
+    Archiver::new(context, attempt, writer).run(folder)
 }

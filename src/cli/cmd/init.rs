@@ -35,7 +35,7 @@ pub struct InitArgs {
     #[arg(long)]
     pub no_parity: bool,
 
-    /// Cut files into chunks of about SIZE, a power of two, such as 512K.
+    /// Cut files into chunks of about SIZE, a power of two; 512K unless told otherwise.
     #[arg(long, value_name = "SIZE")]
     pub chunk_size: Option<ByteCount>,
 

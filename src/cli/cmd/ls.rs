@@ -1,10 +1,9 @@
 //! `repo ls`: lists what is in a snapshot.
 
-use std::sync::Arc;
-
 use clap::Args;
 
 use crate::cli::args::{Narrow, SnapshotPath, snapshot_path_parser};
+use crate::cli::attempt::Attempt;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::selection::{Found, find_path, find_snapshot, in_snapshot, to_path};
@@ -47,22 +46,18 @@ pub struct LsArgs {
 pub fn run(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
     let repo = context.open_repository()?;
     let snapshot = find_snapshot(&repo, &args.snapshot.snapshot, &args.narrow)?;
-    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
-    let mut listing =
-        Listing { args, context, reader: &reader, lines: Lines::new(context, args.long, &snapshot)? };
-    let outcome = match &args.snapshot.path {
-        Some(path) => listing.path(snapshot.root, &in_snapshot(path)),
-        None => listing.sources(&snapshot),
-    };
-    let finished = outcome.and_then(|()| listing.lines.finish());
-    if finished.as_ref().is_err_and(Failure::is_index_damage) {
-        // Some of the results may be out already, so this cannot begin again by itself.
-        repo.rebuild_index()?;
-        return finished.map(|()| Exit::Done).map_err(|failure| {
-            failure.hint("the local index was damaged and is deleted now; run the command again")
-        });
+    context.read(&repo, |attempt| list(args, context, &snapshot, attempt))?;
+    Ok(Exit::Done)
+}
+
+fn list(args: &LsArgs, context: &Context, snapshot: &Snapshot, attempt: &Attempt) -> Result<(), Failure> {
+    let lines = Lines::new(attempt.output(), context, args.long, snapshot)?;
+    let mut listing = Listing { args, context, reader: &attempt.reader, lines };
+    match &args.snapshot.path {
+        Some(path) => listing.path(snapshot.root, &in_snapshot(path))?,
+        None => listing.sources(snapshot)?,
     }
-    finished.map(|()| Exit::Done)
+    listing.lines.finish()
 }
 
 struct Listing<'a> {

@@ -1,20 +1,20 @@
 //! `repo restore`: puts files back.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum, ValueHint};
 
 use crate::cli::args::{Narrow, SnapshotPath, snapshot_path_parser};
+use crate::cli::attempt::Attempt;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure, OrFail};
 use crate::cli::selection::{Found, find_path, find_snapshot, owner_names};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::Content;
-use crate::repo::{Repo, TreeReader};
 use crate::restore::{self, Overwrite, RestoreContext, RestoreOptions, RestoreReport, RestoreRequest};
 use crate::target::OwnerMap;
-use crate::units::{ByteCount, count_text, duration_text};
+use crate::units::{ByteCount, count_text, counted_text, duration_text};
 
 /// Restore files of a snapshot.
 ///
@@ -71,6 +71,10 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub sparse: bool,
 
+    /// Do not wait at the end until everything is on the disk.
+    #[arg(long)]
+    pub no_sync: bool,
+
     #[command(flatten)]
     pub narrow: Narrow,
 }
@@ -101,7 +105,15 @@ impl OverwriteOption {
 
 /// Puts files back and tells what was done. Problems were told when they were met.
 pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, Failure> {
-    let (snapshot, report) = context.with_repository(|repo| restore(args, context, repo))?;
+    let repo = context.open_repository()?;
+    let snapshot = find_snapshot(&repo, &args.snapshot.snapshot, &args.narrow)?;
+    let is_told = Cell::new(false);
+    let work = |attempt: &Attempt| restore(args, context, &snapshot, attempt, &is_told);
+    let report = match args.overwrite {
+        OverwriteOption::IfChanged | OverwriteOption::Always => context.read(&repo, work)?,
+        // What the first attempt has written in part would be left alone by the second.
+        OverwriteOption::IfNewer | OverwriteOption::Never => context.read_once(&repo, work)?,
+    };
     show(&snapshot, &report, args, context)?;
     Ok(match (report.damaged_count, report.problem_count) {
         (0, 0) => Exit::Done,
@@ -113,12 +125,12 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, Failure> {
 fn restore(
     args: &RestoreArgs,
     context: &Context,
-    repo: &Arc<Repo>,
-) -> Result<(Snapshot, RestoreReport), Failure> {
-    let snapshot = find_snapshot(repo, &args.snapshot.snapshot, &args.narrow)?;
-    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
+    snapshot: &Snapshot,
+    attempt: &Attempt,
+    is_told: &Cell<bool>,
+) -> Result<RestoreReport, Failure> {
     let path = args.snapshot.path.as_deref().unwrap_or(Path::new("/"));
-    let (request, bytes) = match find_path(&reader, snapshot.root, path)? {
+    let (request, bytes) = match find_path(&attempt.reader, snapshot.root, path)? {
         Found::Root(id) => (RestoreRequest::Folder(id), snapshot.totals.bytes),
         Found::Entry(entry) => {
             let size = entry.size;
@@ -128,6 +140,26 @@ fn restore(
             }
         }
     };
+    if !is_told.replace(true) {
+        ask_and_tell(args, context, snapshot, ByteCount(bytes))?;
+    }
+    let (users, groups) = owner_names(snapshot);
+    let owners = OwnerMap::of_this_computer(&users, &groups);
+    let watch = context.watch("files")?;
+    let observer = attempt.watch(&watch);
+    let around = RestoreContext { origin: &attempt.reader, owners: &owners, observer: &observer };
+    let report = restore::run(&around, &request, &args.target, &args.options());
+    // The bar is gone before anything else is said.
+    drop(watch);
+    Ok(report?)
+}
+
+fn ask_and_tell(
+    args: &RestoreArgs,
+    context: &Context,
+    snapshot: &Snapshot,
+    size: ByteCount,
+) -> Result<(), Failure> {
     let target = args.target.display();
     if args.delete && !args.dry_run {
         let question = format!("remove everything from {target} that the snapshot does not have?");
@@ -135,17 +167,9 @@ fn restore(
             return Err(Failure::new(Exit::Failed, "nothing was restored: you did not consent"));
         }
     }
-    let Snapshot { id, started_at, host, .. } = &snapshot;
-    let size = ByteCount(bytes);
+    let Snapshot { id, started_at, host, .. } = snapshot;
     context.note(&format!("restoring {size} of {}, made {started_at} on {host}, to {target}", id.short()));
-    let (users, groups) = owner_names(&snapshot);
-    let owners = OwnerMap::of_this_computer(&users, &groups);
-    let watch = context.watch("files")?;
-    let around = RestoreContext { origin: &reader, owners: &owners, observer: &watch };
-    let report = restore::run(&around, &request, &args.target, &args.options());
-    // The bar is gone before anything else is said.
-    drop(watch);
-    Ok((snapshot, report?))
+    Ok(())
 }
 
 impl RestoreArgs {
@@ -157,7 +181,7 @@ impl RestoreArgs {
             verify: self.verify,
             owner: !self.no_owner,
             sparse: self.sparse,
-            sync: false,
+            sync: !self.no_sync,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             thread_count: 0,
@@ -183,11 +207,11 @@ fn show(
         let would = if args.dry_run { "would be " } else { "" };
         let RestoreReport { files_restored, files_unchanged, folders, deleted, .. } = report;
         out.line(&format!(
-            "files: {} {would}restored, {} unchanged, {} {would}removed, in {} folders",
+            "files: {} {would}restored, {} unchanged, {} {would}removed, in {}",
             count_text(*files_restored),
             count_text(*files_unchanged),
             count_text(*deleted),
-            count_text(*folders)
+            counted_text(*folders, "folders")
         ))?;
         out.line(&format!(
             "bytes: {} {would}written, {} right already, in {}",
@@ -196,7 +220,7 @@ fn show(
             duration_text(report.duration)
         ))?;
         if args.verify {
-            out.line(&format!("verified: {} files", count_text(report.files_verified)))?;
+            out.line(&format!("verified: {}", counted_text(report.files_verified, "files")))?;
         }
         for (name, count) in [("problems", report.problem_count), ("damaged files", report.damaged_count)] {
             if count > 0 {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::units::{ByteCount, count_text, duration_text};
+use crate::units::{ByteCount, count_text, counted_text, duration_text};
 
 /// The rate is that of the last so many seconds: long enough to be calm, short enough to follow a change.
 const RATE_WINDOW: Duration = Duration::from_secs(20);
@@ -59,13 +59,13 @@ impl Reading {
     /// One line, for instance `reading files: 3 of 7 files, 1.0 GiB of 2.0 GiB, 100.0 MiB/s, about 0:10 left`.
     ///
     /// As long as the totals grow nothing is said of them, nor of the remaining time. Where the line is longer than
-    /// `width`, first the files and then the rate are left out.
+    /// `width`, first the files and then the rate are left out; at last a share stands for the bytes.
     pub fn words(&self, phase: &str, rate: &Rate, width: usize) -> String {
         let files = match self.files_total {
             total if self.total_is_known && total > 0 => {
-                format!("{} of {} {}", count_text(self.files_done), count_text(total), self.counted)
+                format!("{} of {}", count_text(self.files_done), counted_text(total, self.counted))
             }
-            _ if self.files_done > 0 => format!("{} {}", count_text(self.files_done), self.counted),
+            _ if self.files_done > 0 => counted_text(self.files_done, self.counted),
             _ => String::new(),
         };
         let bytes = match self.bytes_total {
@@ -83,9 +83,22 @@ impl Reading {
             let parts: Vec<_> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
             if parts.is_empty() { phase.to_owned() } else { format!("{phase}: {}", parts.join(", ")) }
         };
-        let lines = [line(&[&files, &bytes, &rate, &left]), line(&[&bytes, &rate, &left])];
+        let share = self.share().unwrap_or_else(|| bytes.clone());
+        let lines = [
+            line(&[&files, &bytes, &rate, &left]),
+            line(&[&bytes, &rate, &left]),
+            line(&[&bytes, &left]),
+            line(&[&share, &left]),
+        ];
         let fitting = lines.into_iter().find(|line| line.len() <= width);
-        fitting.unwrap_or_else(|| line(&[&bytes, &left]))
+        fitting.unwrap_or_else(|| line(&[&share]))
+    }
+
+    /// How much of the bytes is done, where that is known: `7 %`.
+    fn share(&self) -> Option<String> {
+        let hundredth = self.bytes_total.div_ceil(100).max(1);
+        let is_known = self.total_is_known && self.bytes_total > 0;
+        is_known.then(|| format!("{} %", (self.bytes_done / hundredth).min(100)))
     }
 
     /// How long it takes at this rate, in whole seconds rounded up, where that can be known.
@@ -143,6 +156,10 @@ mod tests {
         let shown = |width| halfway().words("restoring", &rate, width);
         assert_eq!(shown(70), "restoring: 1.0 GiB of 2.0 GiB, 102.4 MiB/s, about 10 s left");
         assert_eq!(shown(50), "restoring: 1.0 GiB of 2.0 GiB, about 10 s left");
+        assert_eq!(shown(40), "restoring: 49 %, about 10 s left");
+        assert_eq!(shown(20), "restoring: 49 %");
+        let growing = Reading { total_is_known: false, ..halfway() };
+        assert_eq!(growing.words("restoring", &rate, 20), "restoring: 1.0 GiB");
     }
 
     #[test]

@@ -1,24 +1,41 @@
 //! Streams that a backup stores as one file: standard input, and what a program prints.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::backup::{BackupError, StreamSource};
 use crate::cli::exit::{Exit, Failure, OrFail};
 use crate::cli::interrupt::Interruption;
 use crate::source::CommandSource;
 
+/// After so long without a byte it is looked whether somebody asked to stop.
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
 /// Standard input.
 pub struct StandardInput {
     name: String,
-    stdin: io::StdinLock<'static>,
+    /// Not the buffered one: bytes that wait in a buffer would not be seen by who waits for the pipe.
+    stdin: File,
     interruption: Interruption,
 }
 
 impl StandardInput {
     /// Standard input as a file of this name.
     pub fn new(name: &OsStr, interruption: Interruption) -> Result<Self, Failure> {
-        Ok(Self { name: file_name(name)?, stdin: io::stdin().lock(), interruption })
+        let stdin = io::stdin().as_fd().try_clone_to_owned();
+        let stdin = stdin.or_fail(|| "standard input could not be opened".to_owned())?;
+        Ok(Self { name: file_name(name)?, stdin: File::from(stdin), interruption })
+    }
+}
+
+impl Read for StandardInput {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if wait_for_bytes(self.stdin.as_fd(), &self.interruption)? { self.stdin.read(into) } else { Ok(0) }
     }
 }
 
@@ -28,7 +45,7 @@ impl StreamSource for StandardInput {
     }
 
     fn reader(&mut self) -> &mut dyn Read {
-        &mut self.stdin
+        self
     }
 
     fn finish(&mut self) -> Result<(), BackupError> {
@@ -42,7 +59,6 @@ pub struct Program {
     name: String,
     program: String,
     source: Option<CommandSource>,
-    ended: io::Empty,
     interruption: Interruption,
 }
 
@@ -57,7 +73,15 @@ impl Program {
         let shown = program.to_string_lossy().into_owned();
         let source =
             CommandSource::spawn(program, args).or_fail(|| format!("{shown} could not be started"))?;
-        Ok(Self { name, program: shown, source: Some(source), ended: io::empty(), interruption })
+        Ok(Self { name, program: shown, source: Some(source), interruption })
+    }
+}
+
+impl Read for Program {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(source) = &mut self.source else { return Ok(0) };
+        let Some(output) = source.output() else { return Ok(0) };
+        if wait_for_bytes(output, &self.interruption)? { source.read(into) } else { Ok(0) }
     }
 }
 
@@ -67,10 +91,7 @@ impl StreamSource for Program {
     }
 
     fn reader(&mut self) -> &mut dyn Read {
-        match &mut self.source {
-            Some(source) => source,
-            None => &mut self.ended,
-        }
+        self
     }
 
     fn finish(&mut self) -> Result<(), BackupError> {
@@ -86,6 +107,21 @@ impl StreamSource for Program {
         }
         Err(BackupError::Command { program: self.program.clone(), status })
     }
+}
+
+/// Waits until there is something to read, or the end of it; `false` once somebody asks to stop.
+///
+/// A read alone would wait for ever: whoever writes into the pipe may have nothing to say, and the system call goes on
+/// after the signal.
+fn wait_for_bytes(from: BorrowedFd<'_>, interruption: &Interruption) -> io::Result<bool> {
+    while !interruption.is_asked() {
+        match poll(&mut [PollFd::from_borrowed_fd(from, PollFlags::IN)], Some(&PATIENCE)) {
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(false)
 }
 
 fn file_name(name: &OsStr) -> Result<String, Failure> {

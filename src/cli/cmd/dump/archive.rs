@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use crate::cli::attempt::Attempt;
 use crate::cli::cmd::dump::file_bytes::FileBytes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{output_failed, safe_name};
 use crate::format::tree::{Content, Entry, EntryKind, tag};
 use crate::id::NodeId;
-use crate::repo::{DirectoryEntries, TreeReader};
+use crate::repo::DirectoryEntries;
 use crate::target::TargetPath;
 use crate::target::archive::{ArchiveError, ArchiveWriter};
 
@@ -20,7 +21,7 @@ pub struct Archiver<'a> {
     /// Where to ask whether to stop.
     pub context: &'a Context,
     /// Where the tree comes from.
-    pub reader: &'a TreeReader,
+    pub attempt: &'a Attempt,
     /// Where it goes.
     pub writer: Box<dyn ArchiveWriter + 'a>,
     first_names: HashMap<LinkGroup, TargetPath>,
@@ -29,19 +30,22 @@ pub struct Archiver<'a> {
 
 impl<'a> Archiver<'a> {
     /// Writes into this archive.
-    pub fn new(context: &'a Context, reader: &'a TreeReader, writer: Box<dyn ArchiveWriter + 'a>) -> Self {
-        Self { context, reader, writer, first_names: HashMap::new(), exit: Exit::Done }
+    pub fn new(context: &'a Context, attempt: &'a Attempt, writer: Box<dyn ArchiveWriter + 'a>) -> Self {
+        Self { context, attempt, writer, first_names: HashMap::new(), exit: Exit::Done }
     }
 
     /// Writes everything below the folder. What cannot be read or kept is told, and the rest goes on.
     pub fn run(mut self, folder: NodeId) -> Result<Exit, Failure> {
         let mut path = TargetPath::root();
-        let mut open: Vec<DirectoryEntries<'_>> = vec![self.reader.directory(folder)];
+        let mut open: Vec<DirectoryEntries<'_>> = vec![self.attempt.reader.directory(folder)];
         while let Some(entries) = open.last_mut() {
+            if self.attempt.is_void() {
+                break;
+            }
             match entries.next() {
                 Some(Ok(entry)) => {
                     if let Some(id) = self.entry(&mut path, &entry)? {
-                        open.push(self.reader.directory(id));
+                        open.push(self.attempt.reader.directory(id));
                     }
                 }
                 Some(Err(error)) => {
@@ -100,11 +104,14 @@ impl<'a> Archiver<'a> {
             }
         }
         let mut bytes =
-            FileBytes::new(self.reader, entry).map_err(|source| ArchiveError::Content { source })?;
+            FileBytes::new(&self.attempt.reader, entry).map_err(|source| ArchiveError::Content { source })?;
         self.writer.file(path, entry, &mut bytes)
     }
 
     fn problem(&mut self, path: &TargetPath, error: &(dyn std::error::Error + 'static), exit: Exit) {
+        if self.attempt.is_void() {
+            return;
+        }
         let mut text = format!("{}: {error}", safe_name(path.as_bytes()));
         let mut cause = error.source();
         while let Some(next) = cause {

@@ -27,8 +27,13 @@ enum Style {
 }
 
 impl<'s> Lines<'s> {
-    /// Shows entries of this snapshot, which knows the names of their owners.
-    pub fn new(context: &Context, is_long: bool, snapshot: &'s Snapshot) -> Result<Self, Failure> {
+    /// Shows on `out` entries of this snapshot, which knows the names of their owners.
+    pub fn new(
+        mut out: Output,
+        context: &Context,
+        is_long: bool,
+        snapshot: &'s Snapshot,
+    ) -> Result<Self, Failure> {
         let style = match (context.wants_json(), is_long) {
             (true, _) => Style::Json,
             (false, true) => Style::Long,
@@ -36,7 +41,6 @@ impl<'s> Lines<'s> {
         };
         let owners = snapshot.owners.iter();
         let owners = owners.map(|owner| ((owner.is_group, owner.number), owner.name.as_str())).collect();
-        let mut out = Output::new();
         if style == Style::Json {
             out.bytes(b"{\"snapshot_id\":\"")?;
             out.bytes(snapshot.id.to_string().as_bytes())?;
