@@ -217,9 +217,9 @@ fn restore_asks_before_it_removes_and_mends_what_differs() {
 }
 
 #[test]
-fn a_restore_waits_for_the_disk_unless_it_is_told_not_to() {
+fn a_restore_waits_for_the_disk_if_it_is_told_to() {
     let vault = Vault::with_snapshot();
-    for (option, waits) in [(None, true), (Some("--no-sync"), false), (Some("--dry-run"), false)] {
+    for (option, waits) in [(None, false), (Some("--sync"), true)] {
         let args = ["restore", "latest", "--target", "back", "--progress", "json"];
         let ran = vault.home.run(args.into_iter().chain(option)).expect(0);
         assert_eq!(

@@ -71,9 +71,9 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub sparse: bool,
 
-    /// Do not wait at the end until everything is on the disk.
+    /// Wait at the end until everything is on the disk.
     #[arg(long)]
-    pub no_sync: bool,
+    pub sync: bool,
 
     #[command(flatten)]
     pub narrow: Narrow,
@@ -181,7 +181,7 @@ impl RestoreArgs {
             verify: self.verify,
             owner: !self.no_owner,
             sparse: self.sparse,
-            sync: !self.no_sync,
+            sync: self.sync,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             thread_count: 0,
