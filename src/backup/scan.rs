@@ -36,6 +36,8 @@ const SMALL_FILE_BYTES_MAX: u64 = 4 << 20;
 const WAITING_WORKER_COUNT: usize = 4;
 /// Ids that one worker looks up at once.
 const CONFIRM_COUNT: usize = 2048;
+/// Tasks that wait for a worker. A part of a large file holds its bytes, so there are few.
+const TASK_QUEUE: usize = 2;
 /// Steps sent at once.
 const STEP_COUNT: usize = 256;
 /// Groups of steps that may wait for the assembler: more files than all workers have in hand, because the assembler
@@ -97,7 +99,7 @@ pub fn pipeline(
     let config = run.repo.config().chunker;
     let sizes = config.sizes().map_err(|_| BackupError::Repo(RepoError::Ended))?;
     let chunker = Chunker::new(run.repo.chunker_key(), sizes);
-    let (tasks, task_queue) = bounded::<Task>(worker_count);
+    let (tasks, task_queue) = bounded::<Task>(TASK_QUEUE);
     let (steps, step_queue) = bounded::<Vec<Step>>(STEP_QUEUE);
     // One entry for each batch that is being worked on or has waited for the assembler; its bound is theirs.
     let (batches, batch_queue) = crossbeam_channel::unbounded();
