@@ -105,7 +105,7 @@ impl Run<'_> {
         self.report.packs_spared += spared.len() as u64;
         let going: BTreeSet<_> = doomed.into_keys().filter(|name| !spared.contains(name)).collect();
         let index_objects: BTreeSet<_> = plan.body.index_objects.iter().copied().collect();
-        let index_objects = self.describe_survivors(&look, &going, index_objects)?;
+        self.describe_survivors(&look, &going, &index_objects)?;
         let bytes = going.iter().filter_map(|name| look.listing.packs.get(name)).sum();
         let body = self.repo.create_body(&Body::of(&going, &index_objects))?;
         let created = self.repo.create_verdict(Verdict {
@@ -186,13 +186,13 @@ impl Run<'_> {
         Ok(packs.into_iter().zip(live).filter(|(_, live)| *live).map(|(pack, _)| pack).collect())
     }
 
-    /// P8: what doomed index objects say of packs that stay is said by new ones. Returns the index objects that may go.
+    /// P8: what doomed index objects say of packs that stay is said by new ones.
     fn describe_survivors(
         &self,
         look: &Look,
         going: &BTreeSet<PackName>,
-        doomed: BTreeSet<IndexObjectId>,
-    ) -> Result<BTreeSet<IndexObjectId>, PruneError> {
+        doomed: &BTreeSet<IndexObjectId>,
+    ) -> Result<(), PruneError> {
         let mut described = BTreeSet::new();
         let mut orphaned = BTreeSet::new();
         for (id, packs) in look.described()? {
@@ -205,7 +205,7 @@ impl Run<'_> {
         let left: BTreeSet<_> = orphaned.into_iter().filter(is_left).collect();
         let mut said = Vec::new();
         let mut missing = left.clone();
-        for id in &doomed {
+        for id in doomed {
             if missing.is_empty() {
                 break;
             }
@@ -223,7 +223,7 @@ impl Run<'_> {
             return Err(PruneError::NotDescribed);
         }
         self.repo.store_descriptions(SnapshotId::new([0; 16]), said)?;
-        Ok(doomed)
+        Ok(())
     }
 
     /// P10 and P11. Repeating it changes nothing.
@@ -244,13 +244,14 @@ impl Run<'_> {
     /// P12 and P13.
     fn finish(&mut self, number: u64, verdict: &Decided<Verdict>) -> Result<(), PruneError> {
         let list = self.repo.snapshots()?;
-        self.report.snapshots_removed += self.remove_dead_snapshots(&list)?;
+        // Leases first: one whose writer died after its commit is known to be over by its snapshot, which may be among
+        // the dead.
         for (id, lease) in self.repo.list_leases()? {
-            let is_over = lease.has_ended || matches!(self.repo.read_snapshot(id), Ok(None));
-            if is_over {
+            if settle::is_over(self.repo, id, &lease)? {
                 self.repo.remove_lease(id, &lease)?;
             }
         }
+        self.report.snapshots_removed += self.remove_dead_snapshots(&list)?;
         self.repo.create_done(number, verdict.hash)?;
         // Nobody needs the lists of what is done. A crash leaves them for the next prune.
         let void = std::mem::take(&mut self.void_bodies);

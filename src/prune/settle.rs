@@ -60,8 +60,7 @@ fn one(
     id: SnapshotId,
     lease: &ListedLease,
 ) -> Result<One, PruneError> {
-    // It never commits again, or it did commit, or it never can: P7 sees what it has committed.
-    if lease.has_ended || is_decided(repo, id)? {
+    if is_over(repo, id, lease)? {
         return Ok(One::Settled(Vec::new()));
     }
     let statements = repo.lease_statements(id, lease)?;
@@ -88,7 +87,11 @@ fn one(
     Ok(One::Settled(Vec::new()))
 }
 
-fn is_decided(repo: &Repo, id: SnapshotId) -> Result<bool, PruneError> {
+/// Whether the writer never commits again, or did commit, or never can: P7 sees what it has committed.
+pub fn is_over(repo: &Repo, id: SnapshotId, lease: &ListedLease) -> Result<bool, PruneError> {
+    if lease.has_ended {
+        return Ok(true);
+    }
     match repo.storage().len(&names::snapshot(&id)) {
         Ok(_) => Ok(true),
         Err(StorageError::Missing { .. }) => Ok(false),

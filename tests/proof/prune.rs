@@ -385,6 +385,21 @@ fn a_writer_that_was_fenced_begins_again_and_commits() {
 }
 
 #[test]
+fn the_lease_of_a_writer_that_died_after_its_commit_is_removed_also_when_its_snapshot_is_forgotten() {
+    let scene = Scene::new();
+    let memory = scene.memory();
+    let cache = cache_folder();
+    let repo = open(Arc::new(memory.clone()), cache.path()).unwrap();
+    let list = repo.snapshots().unwrap();
+    for id in list.snapshots.iter().map(|snapshot| &snapshot.id).chain(&list.dead) {
+        memory.set(&kluis::repo::names::lease(id, 0), b"what it said does not matter".to_vec());
+    }
+    let report = run(&repo, &thorough()).unwrap();
+    assert!(report.waiting.is_empty() && report.packs_deleted > 0, "{report:?}");
+    assert!(memory.objects().keys().all(|name| !name.as_str().starts_with("lease/")));
+}
+
+#[test]
 fn prune_stops_at_what_looks_like_a_mistake() {
     let scene = Scene::new();
     let memory = scene.memory();
