@@ -408,7 +408,7 @@ impl Run<'_> {
             Created::Created => {
                 let settle = Duration::from_secs(self.repo.config().settle_seconds);
                 if !settle.is_zero() && !self.options.exclusive {
-                    std::thread::sleep(settle);
+                    self.repo.clock().sleep(settle);
                 }
                 Ok(Planned::Created)
             }

@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::crypto;
+use crate::clock::{Alarm, Timestamp};
 use crate::format::container::ObjectKind;
 use crate::format::lease::{LeaseStatement, SeenPlan};
 use crate::id::{PackId, SnapshotId};
@@ -29,7 +27,7 @@ const STATEMENT_INTERVAL: Duration = Duration::from_secs(300);
 pub struct Lease {
     inner: Arc<Inner>,
     excluded: HashSet<PackId>,
-    stop: Option<Sender<()>>,
+    alarm: Arc<dyn Alarm>,
     heartbeat: Option<JoinHandle<()>>,
 }
 
@@ -58,7 +56,7 @@ impl Lease {
     ///
     /// Fails while a prune is under way whose plan cannot be read: nobody can know then what to keep away from.
     pub fn register(repo: &Arc<Repo>, purpose: &'static str) -> Result<Self, RepoError> {
-        let id = SnapshotId::new(crypto::random()?);
+        let id = SnapshotId::new(repo.random()?);
         let inner = Inner {
             repo: Arc::clone(repo),
             id,
@@ -75,21 +73,21 @@ impl Lease {
             repo.storage().hold(&names::lease(&id, 0))?;
         let settle = Duration::from_secs(repo.config.settle_seconds);
         if !settle.is_zero() {
-            std::thread::sleep(settle);
+            repo.clock().sleep(settle);
         }
         let (seen, excluded) = repo.newest_plan()?;
         *inner.acknowledged() = Acknowledged { seen, holds: Vec::new() };
         inner.state()?;
         let inner = Arc::new(inner);
-        let (stop, stopped) = channel();
-        let beating = Arc::clone(&inner);
+        let alarm = repo.clock().alarm();
+        let (beating, ringing) = (Arc::clone(&inner), Arc::clone(&alarm));
         let heartbeat = std::thread::spawn(move || {
-            while stopped.recv_timeout(STATEMENT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            while ringing.wait(STATEMENT_INTERVAL) {
                 // A missed sign of life can at worst get this writer fenced, which it notices at its commit.
                 let _ = beating.beat();
             }
         });
-        Ok(Self { inner, excluded, stop: Some(stop), heartbeat: Some(heartbeat) })
+        Ok(Self { inner, excluded, alarm, heartbeat: Some(heartbeat) })
     }
 
     /// Packs that an open plan dooms: the view of this writer must leave them out.
@@ -130,7 +128,7 @@ impl Lease {
     }
 
     fn stop_beating(&mut self) {
-        drop(self.stop.take());
+        self.alarm.cancel();
         if let Some(heartbeat) = self.heartbeat.take() {
             // A panic of that thread says nothing about the lease.
             let _ = heartbeat.join();
