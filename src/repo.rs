@@ -123,7 +123,8 @@ impl Repo {
     /// The repository with another source of ids and salts, for tests that replay a history. To be told right after
     /// opening.
     pub fn with_randomness(mut self, randomness: Randomness) -> Self {
-        let keys = Arc::get_mut(&mut self.keys).expect("a repository just opened shares its keys with nobody");
+        let keys =
+            Arc::get_mut(&mut self.keys).expect("a repository just opened shares its keys with nobody");
         keys.randomness = randomness;
         self
     }
@@ -239,7 +240,11 @@ fn create_resolved(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Re
             false => Ok(Created::Exists),
         },
         Err(error) => match storage.get(name) {
-            Ok(stored) if stored == bytes => Ok(Created::Created),
+            // It is there; what failed may have been to make it durable.
+            Ok(stored) if stored == bytes => {
+                storage.make_durable(std::slice::from_ref(name))?;
+                Ok(Created::Created)
+            }
             Ok(_) | Err(_) => Err(error.into()),
         },
     }

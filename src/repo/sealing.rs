@@ -57,7 +57,8 @@ pub fn seal_object(
     plain: &[u8],
 ) -> Result<Vec<u8>, RepoError> {
     let generation = keys.newest();
-    let source = SaltSource { randomness: &keys.randomness, hedge: &generation.hedge, lease, counter: u64::MAX };
+    let source =
+        SaltSource { randomness: &keys.randomness, hedge: &generation.hedge, lease, counter: u64::MAX };
     let content = blake3::hash(plain);
     let header = Header {
         kind,
