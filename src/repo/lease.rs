@@ -18,7 +18,7 @@ use crate::repo::chunk_writer::ChunkWriter;
 use crate::repo::claims::Claims;
 use crate::repo::error::RepoError;
 use crate::repo::{Repo, names};
-use crate::storage::{Created, Hold, ObjectName};
+use crate::storage::{Created, Hold, ObjectName, StorageError};
 
 /// A sign of life every so often.
 const STATEMENT_INTERVAL: Duration = Duration::from_secs(300);
@@ -69,8 +69,12 @@ impl Lease {
             claims: Mutex::new(None),
         };
         inner.state()?;
-        *inner.hold.lock().expect("no holder of this lock panics") =
-            repo.storage().hold(&names::lease(&id, 0))?;
+        let hold = match repo.storage().hold(&names::lease(&id, 0)) {
+            // A prune took this writer for dead already, and removed what it said.
+            Err(StorageError::Missing { .. }) => return Err(RepoError::Fenced),
+            hold => hold?,
+        };
+        *inner.hold.lock().expect("no holder of this lock panics") = hold;
         let settle = Duration::from_secs(repo.config.settle_seconds);
         if !settle.is_zero() {
             repo.clock().sleep(settle);
@@ -109,6 +113,12 @@ impl Lease {
     /// Its id, which will be that of the snapshot.
     pub fn id(&self) -> SnapshotId {
         self.inner.id
+    }
+
+    /// Whether a prune took this writer for dead: its commit has become impossible. What it relied on may be gone then,
+    /// so that an error which looks like damage may be none.
+    pub fn is_fenced(&self) -> bool {
+        matches!(self.inner.repo.read_snapshot(self.inner.id), Ok(None))
     }
 
     /// The prune plan it has seen.
