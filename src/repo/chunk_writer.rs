@@ -9,12 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::compress::{Compression, Compressor};
 use crate::format::container::TAG_LEN;
-use crate::format::frame::{ChunkEntry, ContentKind, FrameEntry};
+use crate::format::frame::{ChunkEntry, Codec, ContentKind, FrameEntry};
 use crate::format::parity;
 use crate::id::{ChunkId, ContentId, ListId, NodeId, SnapshotId};
 use crate::index::PackKind;
 use crate::limits;
 use crate::repo::Repo;
+use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::claims::{Claim, Claims};
 use crate::repo::error::RepoError;
 use crate::repo::pack_sealing::PackBody;
@@ -263,6 +264,48 @@ impl FrameWriter<'_> {
         }
         self.put_run(ours, bytes.get(start..end).unwrap_or_default())?;
         Ok(ids)
+    }
+
+    /// Stores a chunk as its difference from other ones, in a frame of its own, unless it is stored already.
+    ///
+    /// Bases must be stored already, and be of packs that were there when this run began. Where they are not, and where
+    /// the difference saves nothing, the chunk is stored plainly.
+    pub fn put_chunk_on(&mut self, bytes: &[u8], bases: &[ChunkId]) -> Result<ChunkId, RepoError> {
+        let id = self.writer.repo.keys.ids.chunk(bytes);
+        let Some(entry) = self.claim(ContentKind::Chunk, id.content(), bytes.len())? else { return Ok(id) };
+        let bases: Vec<_> = bases.iter().map(ChunkId::content).collect();
+        let Some((depth, prefix)) = self.prefix(&bases)? else {
+            self.put_run(vec![entry], bytes)?;
+            return Ok(id);
+        };
+        let turn = self.writer.turns.wait();
+        let (codec, stored) = self.compressor.compress_with_prefix(bytes, &prefix);
+        drop(turn);
+        if codec == Codec::ZstdPrefix {
+            let stored_len = stored.len() as u32;
+            let frame = FrameEntry { codec, depth, stored_len, bases, chunks: vec![entry] };
+            self.writer.append(self.kind, frame, stored)?;
+        } else {
+            self.put_run(vec![entry], bytes)?;
+        }
+        Ok(id)
+    }
+
+    /// Claims bases: how deep a frame lies that rests on them, and their bytes end to end. None if they cannot serve.
+    fn prefix(&self, bases: &[ContentId]) -> Result<Option<(u8, Vec<u8>)>, RepoError> {
+        let mut depth = 0;
+        for base in bases {
+            match self.writer.claims.claim_base(base)? {
+                Some(below) => depth = depth.max(below + 1),
+                None => return Ok(None),
+            }
+        }
+        if bases.is_empty() || bases.len() > limits::BASE_COUNT_MAX || depth > limits::BASE_DEPTH_MAX {
+            return Ok(None);
+        }
+        let reader = ChunkReader::new(Arc::clone(&self.writer.repo), self.writer.claims.view());
+        // What cannot be read is no base; a check finds out why.
+        Ok(reader.prefix_of(bases, depth).ok().map(|prefix| (depth, prefix)))
     }
 
     fn put(&mut self, kind: ContentKind, id: ContentId, bytes: &[u8]) -> Result<(), RepoError> {

@@ -101,6 +101,16 @@ impl Claims {
         Ok(view.claim(&id.prefix())?.is_some())
     }
 
+    /// Claims an id as a base: how deep the copy lies that was claimed, if there is one. From a copy that the index knows
+    /// and the view lacks, the depth of what rests on it must never be counted.
+    pub fn claim_base(&self, id: &ContentId) -> Result<Option<u8>, RepoError> {
+        let view = self.view.read().expect("no holder of this lock panics");
+        match view.claim(&id.prefix())? {
+            Some(place) => Ok(Some(view.frame(place.pack, place.frame)?.depth)),
+            None => Ok(None),
+        }
+    }
+
     /// Notes a pack that this run is about to create.
     pub fn own(&self, pack: PackId) {
         self.packs.lock().expect("no holder of this lock panics").own.insert(pack);
