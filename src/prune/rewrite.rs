@@ -66,7 +66,8 @@ pub fn run(
     }
     drop(index);
     let lease = SnapshotId::new(crypto::random().map_err(RepoError::from)?);
-    let options = WriterOptions { compression: Compression::Auto, verify: true, discard: false };
+    let options =
+        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
     let for_writing = Arc::new(View::new(view, Presence::Listed(present), Arc::default()));
     let writer = ChunkWriter::start(repo, lease, for_writing, options);
     let reader = ChunkReader::new(Arc::clone(repo), Arc::new(all_described(repo)?));

@@ -74,11 +74,6 @@ impl Claims {
         self.pending.get(usize::from(*first) % SHARD_COUNT).expect("the remainder is below the count")
     }
 
-    /// The present view.
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().expect("no holder of this lock panics"))
-    }
-
     /// Claims an id that the caller is able to store now.
     pub fn claim(&self, id: &ContentId) -> Result<Claim, RepoError> {
         let key = id.prefix();
@@ -99,6 +94,15 @@ impl Claims {
     pub fn is_known(&self, id: &ContentId) -> Result<bool, RepoError> {
         let view = self.view.read().expect("no holder of this lock panics");
         Ok(view.claim(&id.prefix())?.is_some())
+    }
+
+    /// Claims an id as the base of a frame, if it is stored already; says how deep the copy lies that was claimed.
+    pub fn claim_base(&self, id: &ContentId) -> Result<Option<u8>, RepoError> {
+        let view = self.view.read().expect("no holder of this lock panics");
+        match view.claim(&id.prefix())? {
+            Some(place) => Ok(Some(view.frame(place.pack, place.frame)?.depth)),
+            None => Ok(None),
+        }
     }
 
     /// Notes a pack that this run is about to create.
