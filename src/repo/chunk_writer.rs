@@ -179,12 +179,14 @@ impl ChunkWriter {
         if finished.is_none() && pack.len() as u64 >= target {
             finished = body.take();
         }
-        drop(body);
         let Some(finished) = finished else { return Ok(()) };
-        if kind == PackKind::Meta {
-            self.wait_for_open_frames();
-            self.flush_pack(&self.open_data)?;
+        if kind == PackKind::Data {
+            // Still locked: where the storage is slower than the workers, they wait here instead of filling more packs.
+            return self.store.put(finished);
         }
+        drop(body);
+        self.wait_for_open_frames();
+        self.flush_pack(&self.open_data)?;
         self.store.put(finished)
     }
 

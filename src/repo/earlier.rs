@@ -93,8 +93,9 @@ impl Earlier {
 
     /// The chunks that lie where `len` bytes from `start` were, with a margin, and no more than a prefix may hold.
     pub(super) fn covering(&self, start: u64, len: u64, drift: i64) -> Vec<(ContentId, u32)> {
-        let from = start.saturating_add_signed(drift).saturating_sub(MARGIN_BYTES);
-        let to = start.saturating_add_signed(drift).saturating_add(len).saturating_add(MARGIN_BYTES);
+        // What would lie before the beginning is cut off.
+        let from = start.saturating_add_signed(drift.saturating_sub_unsigned(MARGIN_BYTES));
+        let to = (start + len).saturating_add_signed(drift.saturating_add_unsigned(MARGIN_BYTES));
         let overlaps = |chunk: &&EarlierChunk| chunk.start < to && chunk.start + u64::from(chunk.len) > from;
         let mut bytes = 0;
         let covering = self.chunks.iter().filter(overlaps).take_while(|chunk| {
