@@ -59,7 +59,7 @@ fn text() -> Vec<u8> {
 /// Stores all bytes as chunks, a frame at a time.
 fn write(repo: &Arc<Repo>, bytes: &[u8], verify: bool) {
     let (view, ..) = repo.writer_view(&std::collections::HashSet::new()).unwrap();
-    let options = WriterOptions { compression: Compression::Auto, verify, discard: false };
+    let options = WriterOptions { compression: Compression::Auto, verify, discard: false, base_depth_max: 0 };
     let writer = ChunkWriter::start(repo, SnapshotId::new([1; 16]), Arc::new(view), options);
     let mut frames = writer.frame_writer(PackKind::Data);
     for batch in bytes.chunks(FRAME_BYTES_TARGET_DATA) {

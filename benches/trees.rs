@@ -83,7 +83,8 @@ fn new_repository(cache: &Path) -> Arc<Repo> {
 
 fn write(repo: &Arc<Repo>, entries: Vec<Entry>) -> NodeId {
     let (view, ..) = repo.writer_view(&std::collections::HashSet::new()).unwrap();
-    let options = WriterOptions { compression: Compression::Auto, verify: true, discard: false };
+    let options =
+        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
     let writer = ChunkWriter::start(repo, SnapshotId::new([1; 16]), Arc::new(view), options);
     let mut tree = TreeWriter::new(writer.frame_writer(PackKind::Meta), writer.split_key());
     let mut folder = DirectoryWriter::default();

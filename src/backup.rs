@@ -46,6 +46,9 @@ pub use stream::{StreamSource, run_stream};
 /// A writer that is fenced begins again; what it stored is found, so the second time is short.
 const FENCE_COUNT_MAX: usize = 3;
 
+/// How deep frames lie at most that hold only the difference from an earlier version: see decision 0024.
+pub const BASE_DEPTH_MAX_USUAL: u8 = 3;
+
 /// What to back up, and how.
 pub struct BackupOptions {
     /// Paths to back up.
@@ -68,6 +71,8 @@ pub struct BackupOptions {
     pub compression: Compression,
     /// Whether packs are opened and verified before they are stored.
     pub verify: bool,
+    /// How deep frames may lie that hold only the difference from an earlier version; 0 stores no differences.
+    pub base_depth_max: u8,
     /// Threads that work; 0 chooses by the number of processors.
     pub threads: usize,
 }
@@ -86,6 +91,7 @@ impl Default for BackupOptions {
             labels: Labels::default(),
             compression: Compression::default(),
             verify: true,
+            base_depth_max: BASE_DEPTH_MAX_USUAL,
             threads: 0,
         }
     }
@@ -209,7 +215,7 @@ pub fn run(
         return Err(BackupError::NoSource);
     }
     retry_when_fenced(|| {
-        attempt(repo, options, observer, |run| {
+        attempt(repo, options, observer, &options.sources, |run| {
             let outcome = scan::run(run, options.parent != ParentChoice::None)?;
             if !outcome.lacks_content {
                 return Ok(outcome);
@@ -234,16 +240,17 @@ fn retry_when_fenced(
     }
 }
 
-/// One attempt under one lease: register, look, store, commit.
+/// One attempt under one lease: register, look, store, commit. The parent is one that holds all of `sources`.
 fn attempt(
     repo: &Arc<Repo>,
     options: &BackupOptions,
     observer: &dyn Observer,
+    sources: &[PathBuf],
     store: impl FnMut(&mut Run<'_>) -> Result<Outcome, BackupError>,
 ) -> Result<BackupReport, BackupError> {
     let begun = Instant::now();
     let lease = if options.dry_run { None } else { Some(Lease::register(repo, "backup")?) };
-    let mut report = match attempt_under(repo, options, observer, lease.as_ref(), store) {
+    let mut report = match attempt_under(repo, options, observer, lease.as_ref(), sources, store) {
         Err(BackupError::Repo(error))
             if error.is_damage() && lease.as_ref().is_some_and(Lease::is_fenced) =>
         {
@@ -263,6 +270,7 @@ fn attempt_under(
     options: &BackupOptions,
     observer: &dyn Observer,
     lease: Option<&Lease>,
+    sources: &[PathBuf],
     mut store: impl FnMut(&mut Run<'_>) -> Result<Outcome, BackupError>,
 ) -> Result<BackupReport, BackupError> {
     let started_at = options.labels.time.unwrap_or_else(|| repo.clock().now());
@@ -276,11 +284,15 @@ fn attempt_under(
     }
     let view = Arc::new(view);
     let snapshots = repo.snapshots()?;
-    let parent = parent::choose(&snapshots, repo, options)?;
+    let parent = parent::choose(&snapshots, repo, options, sources)?;
     let lease_id = lease.map_or(SnapshotId::new([0; 16]), Lease::id);
     let chunk_reader = Arc::new(ChunkReader::new(Arc::clone(repo), Arc::clone(&view)));
-    let writer_options =
-        WriterOptions { compression: options.compression, verify: options.verify, discard: options.dry_run };
+    let writer_options = WriterOptions {
+        compression: options.compression,
+        verify: options.verify,
+        discard: options.dry_run,
+        base_depth_max: options.base_depth_max,
+    };
     let mut run = Run {
         repo,
         options,

@@ -132,13 +132,14 @@ pub struct Compressor {
     /// There is none if nothing is to be compressed.
     context: Option<CCtx<'static>>,
     compressed: Vec<u8>,
+    difference: Vec<u8>,
 }
 
 impl Compressor {
     /// A compressor that tries so hard.
     pub fn new(compression: Compression) -> Self {
         let level = compression.level();
-        Self { level, context: level.map(new_context), compressed: Vec::new() }
+        Self { level, context: level.map(new_context), compressed: Vec::new(), difference: Vec::new() }
     }
 
     /// The shorter of `plain` and `plain` compressed, and which of both it is.
@@ -150,6 +151,24 @@ impl Compressor {
             context.compress2(&mut self.compressed, plain).is_ok()
         });
         shorter(is_done.then_some((Codec::Zstd, &self.compressed)), plain)
+    }
+
+    /// The difference of `plain` from `prefix` if that is at most half of what `plain` takes by itself, because what rests
+    /// on something else costs more to read and keeps that alive. Otherwise as [`Self::compress`].
+    pub fn compress_against<'a>(&'a mut self, plain: &'a [u8], prefix: &[u8]) -> (Codec, &'a [u8]) {
+        let Some(level) = self.level.filter(|_| !prefix.is_empty()) else { return self.compress(plain) };
+        let mut difference = std::mem::take(&mut self.difference);
+        difference.clear();
+        difference.reserve(compress_bound(plain.len()));
+        let is_done = compress_after(prefix, plain, level, &mut difference);
+        let is_sure = is_done && difference.len() <= plain.len() / DIFFERENCE_SHARE_SURE;
+        let whole_len = if is_sure { usize::MAX } else { self.compress(plain).1.len() };
+        self.difference = difference;
+        if is_done && self.difference.len() <= whole_len / 2 {
+            return (Codec::ZstdPrefix, &self.difference);
+        }
+        let is_shorter = whole_len < plain.len();
+        shorter(is_shorter.then_some((Codec::Zstd, &self.compressed)), plain)
     }
 
     /// The shorter of `plain` and its difference from `prefix`, and which of both it is.
@@ -170,6 +189,9 @@ impl Compressor {
         }
     }
 }
+
+/// A difference so many times shorter than what it stands for is taken without asking what it would be plainly.
+const DIFFERENCE_SHARE_SURE: usize = 32;
 
 fn shorter<'a>(compressed: Option<(Codec, &'a Vec<u8>)>, plain: &'a [u8]) -> (Codec, &'a [u8]) {
     match compressed {

@@ -1,32 +1,79 @@
 //! The parent snapshot: which one it is, and walking along it.
 
+use std::collections::VecDeque;
 use std::iter::Peekable;
+use std::path::PathBuf;
 
 use crate::backup::{BackupError, BackupOptions, ParentChoice, same_host};
 use crate::event::Observer;
 use crate::format::snapshot::Snapshot;
-use crate::format::tree::{Content, Entry, EntryKind};
+use crate::format::tree::{ChunkRef, Content, Entry, EntryKind};
 use crate::id::NodeId;
-use crate::repo::{DirectoryEntries, Repo, SnapshotList, TreeReader};
+use crate::repo::{
+    ChunkList, DirectoryEntries, Drift, Earlier, EarlierChunk, Repo, SnapshotList, TreeReader,
+};
 use crate::source::Found;
 use crate::wire::Bytes;
+
+/// So far before and after a stretch it is looked whether the earlier version shares a chunk with it.
+const EARLIER_MARGIN_BYTES: u64 = 64 << 20;
 
 /// The snapshot that tells what is unchanged: the newest of this host that holds all the paths.
 pub fn choose(
     snapshots: &SnapshotList,
     repo: &Repo,
     options: &BackupOptions,
+    sources: &[PathBuf],
 ) -> Result<Option<Snapshot>, BackupError> {
     match &options.parent {
         ParentChoice::None => Ok(None),
         ParentChoice::Named(selector) => Ok(Some(snapshots.select(selector, &Default::default())?.clone())),
         ParentChoice::Newest => {
             let mut filter = same_host(repo, options);
-            let absolute = options.sources.iter().filter_map(|path| std::path::absolute(path).ok());
+            let absolute = sources.iter().filter_map(|path| std::path::absolute(path).ok());
             filter.paths = absolute.map(|path| crate::backup::top::clean_bytes(&path)).collect();
             let newest = snapshots.snapshots.iter().rev().find(|snapshot| filter.fits(snapshot));
             Ok(newest.cloned())
         }
+    }
+}
+
+/// What the parent has under the name of a file, as the version that its new contents may resemble.
+pub fn earlier_version<'r>(reader: &'r TreeReader, before: Option<&Entry>) -> EarlierVersion<'r> {
+    let content = before.filter(|before| before.kind == EntryKind::File).map(|before| &before.content);
+    EarlierVersion {
+        chunks: reader.chunks(content.unwrap_or(&Content::None)),
+        window: VecDeque::new(),
+        end: 0,
+        drift: Drift::default(),
+    }
+}
+
+/// The chunks of an earlier version, read along with the new one: only those around the stretch in hand are in memory.
+pub struct EarlierVersion<'r> {
+    chunks: ChunkList<'r>,
+    window: VecDeque<EarlierChunk>,
+    end: u64,
+    drift: Drift,
+}
+
+impl EarlierVersion<'_> {
+    /// What lies around `len` bytes from `at` on. Stretches are asked for in order.
+    ///
+    /// What cannot be read ends the earlier version: it is only there to be resembled.
+    pub fn around(&mut self, at: u64, len: u64) -> Earlier {
+        let at = at.saturating_add_signed(self.drift.get());
+        let (from, to) = (at.saturating_sub(EARLIER_MARGIN_BYTES), at + len + EARLIER_MARGIN_BYTES);
+        while self.end < to
+            && let Some(Ok(ChunkRef { id, len })) = self.chunks.next()
+        {
+            self.window.push_back(EarlierChunk { id, start: self.end, len });
+            self.end += u64::from(len);
+        }
+        while self.window.front().is_some_and(|chunk| chunk.start + u64::from(chunk.len) < from) {
+            self.window.pop_front();
+        }
+        Earlier::new(self.window.iter().copied().collect(), self.drift.clone())
     }
 }
 

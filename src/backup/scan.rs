@@ -11,7 +11,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backup::assemble::{self, Assembled};
-use crate::backup::parent::{ParentFolder, is_unchanged, same_metadata};
+use crate::backup::parent::{ParentFolder, earlier_version, is_unchanged, same_metadata};
 use crate::backup::step::{Counts, FileOutcome, FileTask, Step, Task, outcome_channel};
 use crate::backup::stream::LargeFile;
 use crate::backup::top::{self, Above, Top};
@@ -19,7 +19,7 @@ use crate::backup::work::Worker;
 use crate::backup::{BackupError, Outcome, Run, owner_names};
 use crate::chunker::Chunker;
 use crate::event::{Problem, Progress};
-use crate::format::tree::{Content, Entry, EntryKind};
+use crate::format::tree::{ChunkRef, Content, Entry, EntryKind};
 use crate::id::{ContentId, NodeId};
 use crate::repo::{FRAME_BYTES_TARGET_DATA, RepoError};
 use crate::source::{FolderPath, FolderReader, Found, Listing, Walk, WalkOptions};
@@ -384,24 +384,24 @@ impl<'a> Scanner<'a> {
         let folder = open.last_mut().expect("an entry is met in an open folder");
         self.meet_owner(&found.entry);
         let before = folder.parent.find(&found.entry.name, self.run.observer);
-        let was_there = before.is_some();
-        if let Some(before) = before.filter(|before| is_unchanged(&found, before)) {
+        if let Some(before) = before.as_ref().filter(|before| is_unchanged(&found, before)) {
             self.counts.files_unchanged += 1;
             self.counts.bytes += before.size;
             let progress = self.run.observer.progress();
             Progress::add(&progress.files_done, 1);
             Progress::add(&progress.bytes_done, before.size);
             self.confirm(&before.content)?;
-            return self.keep(open, before);
+            return self.keep(open, before.clone());
         }
         self.send_folders(open)?;
         let is_large = found.entry.kind == EntryKind::File && found.entry.size > SMALL_FILE_BYTES_MAX;
         if is_large {
             self.dispatch_batch()?;
-            return self.read_large(path, found, was_there);
+            return self.read_large(path, found, before);
         }
         self.batch_bytes += found.entry.size;
-        self.batch.push(FileTask { folder: path, found, was_there });
+        let earlier = self.chunks_of(before.as_ref());
+        self.batch.push(FileTask { folder: path, found, was_there: before.is_some(), earlier });
         self.send(Step::Batched)?;
         if self.batch_bytes >= BATCH_BYTES_TARGET || self.batch.len() >= BATCH_COUNT_MAX {
             self.dispatch_batch()?;
@@ -409,8 +409,22 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn read_large(&mut self, path: FolderPath, found: Found, was_there: bool) -> Result<(), BackupError> {
-        let opened = LargeFile::open(&mut self.reader, &path, found, was_there);
+    /// The chunks of a small file in the parent. What cannot be read counts as not there.
+    fn chunks_of(&self, before: Option<&Entry>) -> Vec<ChunkRef> {
+        let before = before.filter(|it| it.kind == EntryKind::File && it.size <= SMALL_FILE_BYTES_MAX);
+        let chunks = before.map(|before| self.run.tree_reader.chunks(&before.content));
+        chunks.into_iter().flatten().map_while(Result::ok).collect()
+    }
+
+    fn read_large(
+        &mut self,
+        path: FolderPath,
+        found: Found,
+        before: Option<Entry>,
+    ) -> Result<(), BackupError> {
+        let tree_reader = Arc::clone(&self.run.tree_reader);
+        let earlier = earlier_version(&tree_reader, before.as_ref());
+        let opened = LargeFile::open(&mut self.reader, &path, found, before.is_some(), earlier);
         let mut file = match opened {
             Ok(file) => file,
             Err(problem) => {

@@ -5,6 +5,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use crate::event::Problem;
 use crate::format::tree::{ChunkRef, Entry};
 use crate::id::ContentId;
+use crate::repo::Earlier;
 use crate::source::{FolderPath, Found};
 
 /// Work for any worker.
@@ -25,6 +26,8 @@ pub struct FileTask {
     pub found: Found,
     /// Whether the parent has something of this name.
     pub was_there: bool,
+    /// The chunks of the file of this name in the parent.
+    pub earlier: Vec<ChunkRef>,
 }
 
 /// A stretch of a large file.
@@ -33,6 +36,10 @@ pub struct FilePart {
     pub bytes: Vec<u8>,
     /// Lengths of its chunks, which add up to all bytes.
     pub chunk_lens: Vec<usize>,
+    /// Bytes of the file before it.
+    pub at: u64,
+    /// What lay there in the earlier version.
+    pub earlier: Earlier,
 }
 
 /// What became of a [`FileTask`].

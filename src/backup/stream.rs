@@ -1,8 +1,10 @@
 //! Large files and streams: read by one thread, cut there, worked on by all.
 
 use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::backup::parent::{EarlierVersion, earlier_version};
 use crate::backup::scan::{self, Scanner};
 use crate::backup::step::{FileOutcome, FilePart, Step};
 use crate::backup::top::chain;
@@ -21,14 +23,17 @@ use crate::wire::Bytes;
 const PART_BYTES: usize = 8 << 20;
 
 /// Cuts a stream of bytes into chunks and gathers them into parts.
-struct PartCutter {
+struct PartCutter<'r> {
     buffer: Vec<u8>,
     is_at_end: bool,
+    /// Bytes that were cut.
+    at: u64,
+    earlier: EarlierVersion<'r>,
 }
 
-impl PartCutter {
-    fn new() -> Self {
-        Self { buffer: Vec::new(), is_at_end: false }
+impl<'r> PartCutter<'r> {
+    fn new(earlier: EarlierVersion<'r>) -> Self {
+        Self { buffer: Vec::new(), is_at_end: false, at: 0, earlier }
     }
 
     /// The next part, or `None` at the end. `read` appends at most so many bytes and returns 0 at the end.
@@ -59,7 +64,10 @@ impl PartCutter {
         }
         let rest = self.buffer.split_off(cut);
         let bytes = std::mem::replace(&mut self.buffer, rest);
-        Ok(Some(FilePart { bytes, chunk_lens }))
+        let at = self.at;
+        self.at += bytes.len() as u64;
+        let earlier = self.earlier.around(at, bytes.len() as u64);
+        Ok(Some(FilePart { bytes, chunk_lens, at, earlier }))
     }
 }
 
@@ -73,7 +81,7 @@ pub struct LargeFile<'a> {
     map: SparseMap,
     stretches: std::vec::IntoIter<(u64, u64)>,
     left: u64,
-    cutter: PartCutter,
+    cutter: PartCutter<'a>,
     bytes_read: u64,
     problem: Option<String>,
 }
@@ -85,6 +93,7 @@ impl<'a> LargeFile<'a> {
         folder: &'a FolderPath,
         found: Found,
         was_there: bool,
+        earlier: EarlierVersion<'a>,
     ) -> Result<Self, Problem> {
         let mut entry = found.entry;
         let opened = reader.open_file(folder, entry.name.as_slice());
@@ -98,7 +107,7 @@ impl<'a> LargeFile<'a> {
         let problem = file.read_extras(&mut entry).err().map(|error| chain(&error));
         let map = holes(&file, &opened, found.allocated_bytes);
         let stretches = data_stretches(opened.size, &map).into_iter();
-        let cutter = PartCutter::new();
+        let cutter = PartCutter::new(earlier);
         Ok(Self {
             folder,
             file,
@@ -187,7 +196,8 @@ pub fn run_stream(
             // A stream cannot be read twice.
             return Err(crate::repo::RepoError::Fenced.into());
         }
-        attempt(repo, options, observer, |run| store(run, &name, source))
+        let sources = [Path::new("/").join(&name)];
+        attempt(repo, options, observer, &sources, |run| store(run, &name, source))
     })
 }
 
@@ -233,7 +243,12 @@ fn send_stream(
     name: &str,
     source: &mut dyn StreamSource,
 ) -> Result<u64, BackupError> {
-    let mut cutter = PartCutter::new();
+    let before = match &run.parent {
+        // What cannot be read of the parent counts as not there.
+        Some(parent) => run.tree_reader.find(parent.root, name.as_bytes()).ok().flatten(),
+        None => None,
+    };
+    let mut cutter = PartCutter::new(earlier_version(&run.tree_reader, before.as_ref()));
     let mut bytes = 0;
     loop {
         if run.observer.is_interrupted() {

@@ -14,7 +14,7 @@ use crate::format::tree::{ChunkRef, Entry, EntryKind, Hole, SparseMap, tag};
 use crate::id::ContentId;
 use crate::index::PackKind;
 use crate::limits;
-use crate::repo::{FrameWriter, RepoError};
+use crate::repo::{Earlier, FrameWriter, RepoError};
 use crate::source::{FolderPath, FolderReader, SourceFile, Stamp};
 use crate::wire::{self, Bytes};
 
@@ -83,11 +83,17 @@ impl<'a> Worker<'a> {
     }
 
     fn store_part(&mut self, part: &FilePart) -> Result<Vec<ChunkRef>, RepoError> {
-        self.put_cut(&part.bytes, &part.chunk_lens)
+        self.put_cut(&part.bytes, &part.chunk_lens, part.at, &part.earlier)
     }
 
-    fn put_cut(&mut self, bytes: &[u8], lens: &[usize]) -> Result<Vec<ChunkRef>, RepoError> {
-        let ids = self.frames.put_chunks(bytes, lens)?;
+    fn put_cut(
+        &mut self,
+        bytes: &[u8],
+        lens: &[usize],
+        at: u64,
+        earlier: &Earlier,
+    ) -> Result<Vec<ChunkRef>, RepoError> {
+        let ids = self.frames.put_version(bytes, lens, at, earlier)?;
         Ok(ids.into_iter().zip(lens).map(|(id, len)| ChunkRef { id, len: *len as u32 }).collect())
     }
 
@@ -105,7 +111,7 @@ impl<'a> Worker<'a> {
     }
 
     fn store_metadata(&mut self, task: FileTask) -> FileOutcome {
-        let FileTask { folder, found, was_there } = task;
+        let FileTask { folder, found, was_there, .. } = task;
         let mut entry = found.entry;
         let outcome = self.reader.read_extras(&folder, &mut entry);
         let problem = outcome.err().map(|error| self.problem(&folder, &entry.name, chain(&error)));
@@ -113,11 +119,14 @@ impl<'a> Worker<'a> {
     }
 
     fn store_file(&mut self, task: FileTask) -> Result<FileOutcome, RepoError> {
-        let FileTask { folder, found, was_there } = task;
+        let FileTask { folder, found, was_there, earlier } = task;
         let mut entry = found.entry;
         let name = entry.name.clone();
         let read = match self.reader.open_file(&folder, name.as_slice()) {
-            Ok(mut file) => self.read_file(&mut file, &mut entry, found.allocated_bytes)?,
+            Ok(mut file) => {
+                let earlier = Earlier::whole(&earlier);
+                self.read_file(&mut file, &mut entry, found.allocated_bytes, &earlier)?
+            }
             Err(error) => {
                 let problem = self.problem(&folder, &name, open_problem(&error));
                 let problem = Some(problem);
@@ -147,6 +156,7 @@ impl<'a> Worker<'a> {
         file: &mut SourceFile,
         entry: &mut Entry,
         allocated_bytes: u64,
+        earlier: &Earlier,
     ) -> Result<ReadFile, RepoError> {
         let opened = *file.opened();
         take_over(&opened, entry);
@@ -166,20 +176,20 @@ impl<'a> Worker<'a> {
             }
         }
         finish_entry(entry, &map, buffer.len() as u64, opened.size, problem.as_deref());
-        let chunks = self.put_buffer(&buffer);
+        let chunks = self.put_buffer(&buffer, earlier);
         let bytes_read = buffer.len() as u64;
         self.buffer = buffer;
         Ok(ReadFile { chunks: chunks?, bytes_read, problem })
     }
 
-    fn put_buffer(&mut self, buffer: &[u8]) -> Result<Vec<ChunkRef>, RepoError> {
+    fn put_buffer(&mut self, buffer: &[u8], earlier: &Earlier) -> Result<Vec<ChunkRef>, RepoError> {
         let mut lens = Vec::new();
         let mut rest = buffer;
         while let Some(len) = self.chunker.cut(rest, true) {
             lens.push(len);
             rest = rest.get(len..).unwrap_or_default();
         }
-        self.put_cut(buffer, &lens)
+        self.put_cut(buffer, &lens, 0, earlier)
     }
 }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::findings::{Finding, FindingCode};
 use super::packs::{directory_finding, last_cause};
-use super::standing::Lost;
+use super::standing::{Loss, Lost};
 use super::{CheckError, DataPart, Look};
 use crate::clock::Timestamp;
 use crate::event::Progress;
-use crate::id::PackId;
+use crate::id::{ContentId, PackId};
 use crate::index::{PackKind, PackNumber};
 use crate::repo::names;
 use crate::repo::{DamageReason, PackVerdict, PackVerifier, RepoError, index_agrees};
@@ -53,16 +53,19 @@ pub fn check(look: &mut Look<'_>, part: DataPart) -> Result<(), CheckError> {
     let kinds = [PackKind::Data, PackKind::Meta];
     verified.packs.retain(|id, _| kinds.iter().any(|kind| packs.contains_key(&(*kind, *id))));
     let now = look.repo.clock().now();
-    for (pack, read) in read {
+    let mut resting = Vec::new();
+    for (pack, mut read) in read {
         look.report.packs_read += 1;
         look.report.bytes_read += pack.len;
         look.report.chunks_read += read.verdict.chunk_count;
-        if judge(look, &pack, read)? {
+        let is_good = take_resting(&pack, &mut read.verdict, &mut resting);
+        if judge(look, &pack, read)? && is_good {
             verified.packs.insert(pack.id, now);
         } else {
             verified.packs.remove(&pack.id);
         }
     }
+    judge_resting(look, resting)?;
     if let Err(error) = look.repo.remember_verified(&verified) {
         look.observer.note(&format!("it could not be noted which packs were read: {error}"));
     }
@@ -203,6 +206,43 @@ fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, 
         look.findings.add(finding);
     }
     Ok(is_good)
+}
+
+/// A frame that is as it was stored, and cannot be expanded because of what it rests on.
+struct Resting {
+    pack: Candidate,
+    frame: u32,
+    base: ContentId,
+}
+
+/// Sets frames aside whose bases cannot be read; whether there are none.
+fn take_resting(pack: &Candidate, verdict: &mut PackVerdict, resting: &mut Vec<Resting>) -> bool {
+    let before = resting.len();
+    if let Some(frames) = &mut verdict.damaged_frames {
+        frames.retain(|(frame, reason)| {
+            let DamageReason::MissingBase(base) = reason else { return true };
+            resting.push(Resting { pack: *pack, frame: *frame, base: *base });
+            false
+        });
+    }
+    resting.len() == before
+}
+
+/// What a frame rests on is the finding. Only where nothing is known to be wrong with that, the frame is.
+fn judge_resting(look: &mut Look<'_>, resting: Vec<Resting>) -> Result<(), CheckError> {
+    for Resting { pack, frame, base } in resting {
+        if matches!(look.standing.find(&base)?, Err(Loss::Found(_))) {
+            continue;
+        }
+        let name = names::pack(pack.kind, &pack.id);
+        let reason = DamageReason::MissingBase(base);
+        let finding = Finding::damage(FindingCode::FrameDamaged, name, format!("frame {frame}: {reason}"));
+        let finding = look.findings.add_part(finding, frame);
+        if let Some(number) = look.standing.number_of(&pack.id)? {
+            look.standing.lose(number, finding, Lost::Frames([frame].into()));
+        }
+    }
+    Ok(())
 }
 
 /// Frames of a pack that readers cannot open, who know from the index where they lie.

@@ -65,7 +65,8 @@ pub fn run(
     }
     drop(index);
     let lease = SnapshotId::new(repo.random()?);
-    let options = WriterOptions { compression: Compression::Auto, verify: true, discard: false };
+    let options =
+        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
     let for_writing = Arc::new(View::new(view, Presence::Listed(present), Arc::default()));
     let writer = ChunkWriter::start(repo, lease, for_writing, options);
     let reader = ChunkReader::new(Arc::clone(repo), Arc::new(all_described(repo)?));

@@ -105,6 +105,11 @@ impl ChunkReader {
         Self { repo, view, packs, cache, scratch, index_doubt: IndexDoubt::default() }
     }
 
+    /// The same, which keeps so many plain bytes of opened frames.
+    pub fn with_cache(self, bytes_max: usize) -> Self {
+        Self { cache: Mutex::new(FrameCache::new(bytes_max)), ..self }
+    }
+
     /// Whether what it could not find may be there all the same.
     pub fn index_doubt(&self) -> &IndexDoubt {
         &self.index_doubt

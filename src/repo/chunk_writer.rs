@@ -17,6 +17,7 @@ use crate::limits;
 use crate::repo::Repo;
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::claims::{Claim, Claims};
+use crate::repo::earlier::Earlier;
 use crate::repo::error::RepoError;
 use crate::repo::pack_sealing::PackBody;
 use crate::repo::pack_store::PackStore;
@@ -29,6 +30,13 @@ pub const FRAME_BYTES_TARGET_DATA: usize = 8 << 20;
 /// Plain bytes at which a frame of nodes is finished.
 const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 
+/// Plain bytes of opened frames that are kept for those who rest on them: what the frames in hand rest on, one level
+/// down.
+const BASE_CACHE_BYTES: usize = 64 << 20;
+
+/// Bases that were added last, among which one may be met again.
+const NEIGHBOUR_COUNT: usize = 32;
+
 /// How chunks are written.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
@@ -38,6 +46,8 @@ pub struct WriterOptions {
     pub verify: bool,
     /// Does everything but storing.
     pub discard: bool,
+    /// How deep frames may lie that rest on earlier versions; 0 for none that do.
+    pub base_depth_max: u8,
 }
 
 /// What a run has written.
@@ -61,6 +71,8 @@ pub struct ChunkWriter {
     repo: Arc<Repo>,
     options: WriterOptions,
     claims: Arc<Claims>,
+    /// Reads the bases of frames.
+    base_reader: Arc<ChunkReader>,
     store: PackStore,
     open_data: Mutex<Option<PackBody>>,
     open_meta: Mutex<Option<PackBody>>,
@@ -73,11 +85,20 @@ pub struct ChunkWriter {
 impl ChunkWriter {
     /// Begins a run under a lease. `view` is what may be relied on.
     pub fn start(repo: &Arc<Repo>, lease: SnapshotId, view: Arc<View>, options: WriterOptions) -> Self {
+        let base_reader = ChunkReader::new(Arc::clone(repo), Arc::clone(&view));
+        let base_reader = Arc::new(base_reader.with_cache(BASE_CACHE_BYTES));
         let claims = Arc::new(Claims::new(view));
         Self {
             repo: Arc::clone(repo),
             options,
-            store: PackStore::start(Arc::clone(repo), lease, options, Arc::clone(&claims)),
+            store: PackStore::start(
+                Arc::clone(repo),
+                lease,
+                options,
+                Arc::clone(&claims),
+                Arc::clone(&base_reader),
+            ),
+            base_reader,
             claims,
             open_data: Mutex::new(None),
             open_meta: Mutex::new(None),
@@ -94,8 +115,8 @@ impl ChunkWriter {
             writer: self,
             kind,
             compressor: Compressor::new(self.options.compression),
-            plain: Vec::new(),
-            chunks: Vec::new(),
+            open: OpenFrame::default(),
+            open_based: OpenFrame::default(),
             ticket: None,
         }
     }
@@ -158,13 +179,33 @@ impl ChunkWriter {
         if finished.is_none() && pack.len() as u64 >= target {
             finished = body.take();
         }
-        drop(body);
         let Some(finished) = finished else { return Ok(()) };
-        if kind == PackKind::Meta {
-            self.wait_for_open_frames();
-            self.flush_pack(&self.open_data)?;
+        if kind == PackKind::Data {
+            // Still locked: where the storage is slower than the workers, they wait here instead of filling more packs.
+            return self.store.put(finished);
         }
+        drop(body);
+        self.wait_for_open_frames();
+        self.flush_pack(&self.open_data)?;
         self.store.put(finished)
+    }
+
+    /// Claims those of these bases that are stored and do not lie too deep, and reads them. If they cannot be read there
+    /// are none: what rests on nothing heals.
+    fn prefix(&self, bases: &[ContentId]) -> Result<Prefix, RepoError> {
+        let mut prefix = Prefix::default();
+        for base in bases {
+            if let Some(depth) = self.claims.claim_base(base)?
+                && depth < self.options.base_depth_max
+            {
+                prefix.bases.push(*base);
+                prefix.depth = prefix.depth.max(depth + 1);
+            }
+        }
+        match self.base_reader.prefix_of(&prefix.bases, prefix.depth) {
+            Ok(bytes) => Ok(Prefix { bytes, ..prefix }),
+            Err(_) => Ok(Prefix::default()),
+        }
     }
 
     fn tickets(&self) -> MutexGuard<'_, Tickets> {
@@ -206,9 +247,62 @@ pub struct FrameWriter<'w> {
     writer: &'w ChunkWriter,
     kind: PackKind,
     compressor: Compressor,
+    open: OpenFrame,
+    /// Of what has an earlier version.
+    open_based: OpenFrame,
+    ticket: Option<u64>,
+}
+
+/// A frame that is being collected.
+#[derive(Default)]
+struct OpenFrame {
     plain: Vec<u8>,
     chunks: Vec<ChunkEntry>,
-    ticket: Option<u64>,
+    bases: Vec<ContentId>,
+    prefix_len: usize,
+}
+
+impl OpenFrame {
+    fn has_room(&self, len: usize, bytes_max: usize, bases: &[(ContentId, u32)]) -> bool {
+        let prefix_len: usize = bases.iter().map(|(_, len)| *len as usize).sum();
+        self.plain.len() + len <= bytes_max
+            && self.prefix_len + prefix_len <= limits::PREFIX_BYTES_MAX
+            && self.bases.len() + bases.len() <= limits::BASE_COUNT_MAX
+    }
+
+    fn add_bases(&mut self, bases: &[(ContentId, u32)]) {
+        for (id, len) in bases {
+            // Neighbouring stretches rest on the same chunks.
+            if !self.bases.iter().rev().take(NEIGHBOUR_COUNT).any(|base| base == id) {
+                self.bases.push(*id);
+                self.prefix_len += *len as usize;
+            }
+        }
+    }
+}
+
+/// Chunks of one file, end to end, that are all to be stored.
+#[derive(Default)]
+struct NewRun {
+    start: usize,
+    end: usize,
+    chunks: Vec<ChunkEntry>,
+}
+
+impl NewRun {
+    /// What there is so far; the rest begins where it ends.
+    fn split(&mut self) -> Self {
+        let chunks = std::mem::take(&mut self.chunks);
+        Self { start: std::mem::replace(&mut self.start, self.end), end: self.end, chunks }
+    }
+}
+
+/// What a frame may be compressed against; all of it claimed. Without bases it is empty.
+#[derive(Default)]
+struct Prefix {
+    bases: Vec<ContentId>,
+    bytes: Vec<u8>,
+    depth: u8,
 }
 
 impl FrameWriter<'_> {
@@ -242,75 +336,57 @@ impl FrameWriter<'_> {
 
     /// Stores the chunks of a stretch of a file, of these lengths end to end, unless they are stored already.
     pub fn put_chunks(&mut self, bytes: &[u8], lens: &[usize]) -> Result<Vec<ChunkId>, RepoError> {
+        self.put_version(bytes, lens, 0, &Earlier::default())
+    }
+
+    /// As [`Self::put_chunks`], for a stretch that begins `at` bytes into a file of which there is an earlier version.
+    /// What is new may be stored as its difference from that.
+    pub fn put_version(
+        &mut self,
+        bytes: &[u8],
+        lens: &[usize],
+        at: u64,
+        earlier: &Earlier,
+    ) -> Result<Vec<ChunkId>, RepoError> {
         let mut ids = Vec::with_capacity(lens.len());
-        let mut ours = Vec::new();
-        let (mut start, mut end) = (0, 0);
+        let mut runs = Vec::new();
+        let mut run = NewRun::default();
         for len in lens {
-            let chunk = bytes.get(end..end + len).expect("the lengths add up to the bytes");
+            let end = run.end + len;
+            let chunk = bytes.get(run.end..end).expect("the lengths add up to the bytes");
             let id = self.writer.repo.keys.ids.chunk(chunk);
             ids.push(id);
-            let fits = end + len - start <= limits::FRAME_BYTES_MAX;
-            if !fits {
-                self.put_run(std::mem::take(&mut ours), bytes.get(start..end).unwrap_or_default())?;
-                start = end;
+            if end - run.start > limits::FRAME_BYTES_MAX {
+                runs.push(run.split());
             }
-            if let Some(entry) = self.claim(ContentKind::Chunk, id.content(), *len)? {
-                ours.push(entry);
-            } else {
-                self.put_run(std::mem::take(&mut ours), bytes.get(start..end).unwrap_or_default())?;
-                start = end + len;
+            match self.claim(ContentKind::Chunk, id.content(), *len)? {
+                Some(entry) => {
+                    run.chunks.push(entry);
+                    run.end = end;
+                }
+                None => {
+                    runs.push(run.split());
+                    (run.start, run.end) = (end, end);
+                }
             }
-            end += len;
         }
-        self.put_run(ours, bytes.get(start..end).unwrap_or_default())?;
+        runs.push(run);
+        let uses_bases = self.writer.options.base_depth_max > 0 && !earlier.is_empty();
+        let anchors = uses_bases.then(|| earlier.anchors(at, &ids, lens));
+        for NewRun { start, end, chunks } in runs.into_iter().filter(|run| !run.chunks.is_empty()) {
+            let plain = bytes.get(start..end).unwrap_or_default();
+            let bases = anchors.as_ref().map_or_else(Vec::new, |anchors| {
+                let start = at + start as u64;
+                earlier.covering(start, plain.len() as u64, anchors.drift_at(start))
+            });
+            self.put_run(chunks, plain, &bases)?;
+        }
         Ok(ids)
-    }
-
-    /// Stores a chunk as its difference from other ones, in a frame of its own, unless it is stored already.
-    ///
-    /// Bases must be stored already, and be of packs that were there when this run began. Where they are not, and where
-    /// the difference saves nothing, the chunk is stored plainly.
-    pub fn put_chunk_on(&mut self, bytes: &[u8], bases: &[ChunkId]) -> Result<ChunkId, RepoError> {
-        let id = self.writer.repo.keys.ids.chunk(bytes);
-        let Some(entry) = self.claim(ContentKind::Chunk, id.content(), bytes.len())? else { return Ok(id) };
-        let bases: Vec<_> = bases.iter().map(ChunkId::content).collect();
-        let Some((depth, prefix)) = self.prefix(&bases)? else {
-            self.put_run(vec![entry], bytes)?;
-            return Ok(id);
-        };
-        let turn = self.writer.turns.wait();
-        let (codec, stored) = self.compressor.compress_with_prefix(bytes, &prefix);
-        drop(turn);
-        if codec == Codec::ZstdPrefix {
-            let stored_len = stored.len() as u32;
-            let frame = FrameEntry { codec, depth, stored_len, bases, chunks: vec![entry] };
-            self.writer.append(self.kind, frame, stored)?;
-        } else {
-            self.put_run(vec![entry], bytes)?;
-        }
-        Ok(id)
-    }
-
-    /// Claims bases: how deep a frame lies that rests on them, and their bytes end to end. None if they cannot serve.
-    fn prefix(&self, bases: &[ContentId]) -> Result<Option<(u8, Vec<u8>)>, RepoError> {
-        let mut depth = 0;
-        for base in bases {
-            match self.writer.claims.claim_base(base)? {
-                Some(below) => depth = depth.max(below + 1),
-                None => return Ok(None),
-            }
-        }
-        if bases.is_empty() || bases.len() > limits::BASE_COUNT_MAX || depth > limits::BASE_DEPTH_MAX {
-            return Ok(None);
-        }
-        let reader = ChunkReader::new(Arc::clone(&self.writer.repo), self.writer.claims.view());
-        // What cannot be read is no base; a check finds out why.
-        Ok(reader.prefix_of(bases, depth).ok().map(|prefix| (depth, prefix)))
     }
 
     fn put(&mut self, kind: ContentKind, id: ContentId, bytes: &[u8]) -> Result<(), RepoError> {
         match self.claim(kind, id, bytes.len())? {
-            Some(entry) => self.put_run(vec![entry], bytes),
+            Some(entry) => self.put_run(vec![entry], bytes, &[]),
             None => Ok(()),
         }
     }
@@ -325,44 +401,68 @@ impl FrameWriter<'_> {
         Ok(Some(ChunkEntry { key: id.prefix(), kind, len: len as u32 }))
     }
 
-    /// Collects chunks that lie end to end. A long run is a frame of its own and is not copied.
-    fn put_run(&mut self, mut chunks: Vec<ChunkEntry>, bytes: &[u8]) -> Result<(), RepoError> {
+    /// Collects chunks that lie end to end. A long run is a frame of its own and is not copied. What has an earlier
+    /// version never shares a frame with what has none.
+    fn put_run(
+        &mut self,
+        mut chunks: Vec<ChunkEntry>,
+        bytes: &[u8],
+        bases: &[(ContentId, u32)],
+    ) -> Result<(), RepoError> {
         debug_assert_eq!(chunks.iter().map(|chunk| chunk.len as usize).sum::<usize>(), bytes.len());
         if bytes.len() >= self.target() / 2 {
-            return self.write_frame(chunks, bytes);
+            let bases: Vec<_> = bases.iter().map(|(id, _)| *id).collect();
+            return self.write_frame(chunks, bytes, &bases);
         }
-        if self.plain.len() + bytes.len() > (self.target() * 2).min(limits::FRAME_BYTES_MAX) {
-            self.flush()?;
+        let bytes_max = (self.target() * 2).min(limits::FRAME_BYTES_MAX);
+        if !self.open_for(bases).has_room(bytes.len(), bytes_max, bases) {
+            self.flush(!bases.is_empty())?;
         }
-        self.plain.extend_from_slice(bytes);
-        self.chunks.append(&mut chunks);
+        let open = self.open_for(bases);
+        open.plain.extend_from_slice(bytes);
+        open.chunks.append(&mut chunks);
+        open.add_bases(bases);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), RepoError> {
-        if self.chunks.is_empty() {
+    fn open_for(&mut self, bases: &[(ContentId, u32)]) -> &mut OpenFrame {
+        if bases.is_empty() { &mut self.open } else { &mut self.open_based }
+    }
+
+    fn flush(&mut self, is_based: bool) -> Result<(), RepoError> {
+        let open = if is_based { &mut self.open_based } else { &mut self.open };
+        if open.chunks.is_empty() {
             return Ok(());
         }
-        let chunks = std::mem::take(&mut self.chunks);
-        let plain = std::mem::take(&mut self.plain);
-        let outcome = self.write_frame(chunks, &plain);
-        self.plain = plain;
-        self.plain.clear();
+        let OpenFrame { chunks, mut plain, bases, .. } = std::mem::take(open);
+        let outcome = self.write_frame(chunks, &plain, &bases);
+        plain.clear();
+        let open = if is_based { &mut self.open_based } else { &mut self.open };
+        open.plain = plain;
         outcome
     }
 
-    fn write_frame(&mut self, chunks: Vec<ChunkEntry>, plain: &[u8]) -> Result<(), RepoError> {
+    fn write_frame(
+        &mut self,
+        chunks: Vec<ChunkEntry>,
+        plain: &[u8],
+        bases: &[ContentId],
+    ) -> Result<(), RepoError> {
+        // Also what is read for it is bounded by the turns, so that there are not more prefixes in memory.
         let turn = self.writer.turns.wait();
-        let (codec, stored) = self.compressor.compress(plain);
+        let prefix = self.writer.prefix(bases)?;
+        let (codec, stored) = self.compressor.compress_against(plain, &prefix.bytes);
         drop(turn);
         let stored_len = stored.len() as u32;
-        let frame = FrameEntry { codec, depth: 0, stored_len, bases: Vec::new(), chunks };
+        let (depth, bases) =
+            if codec == Codec::ZstdPrefix { (prefix.depth, prefix.bases) } else { (0, Vec::new()) };
+        let frame = FrameEntry { codec, depth, stored_len, bases, chunks };
         self.writer.append(self.kind, frame, stored)
     }
 
     /// Puts what is collected into a pack. Ids that were put may be named in nodes from now on.
     pub fn finish(&mut self) -> Result<(), RepoError> {
-        let outcome = self.flush();
+        let outcome = self.flush(false).and_then(|()| self.flush(true));
         if let Some(ticket) = self.ticket.take() {
             self.writer.return_ticket(ticket);
         }

@@ -74,11 +74,6 @@ impl Claims {
         self.pending.get(usize::from(*first) % SHARD_COUNT).expect("the remainder is below the count")
     }
 
-    /// The present view.
-    pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read().expect("no holder of this lock panics"))
-    }
-
     /// Claims an id that the caller is able to store now.
     pub fn claim(&self, id: &ContentId) -> Result<Claim, RepoError> {
         let key = id.prefix();
@@ -101,8 +96,7 @@ impl Claims {
         Ok(view.claim(&id.prefix())?.is_some())
     }
 
-    /// Claims an id as a base: how deep the copy lies that was claimed, if there is one. From a copy that the index knows
-    /// and the view lacks, the depth of what rests on it must never be counted.
+    /// Claims an id as the base of a frame, if it is stored already; says how deep the copy lies that was claimed.
     pub fn claim_base(&self, id: &ContentId) -> Result<Option<u8>, RepoError> {
         let view = self.view.read().expect("no holder of this lock panics");
         match view.claim(&id.prefix())? {

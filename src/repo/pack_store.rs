@@ -61,6 +61,7 @@ pub struct Shared {
     lease: SnapshotId,
     options: WriterOptions,
     claims: Arc<Claims>,
+    base_reader: Arc<ChunkReader>,
     progress: Mutex<Progress>,
     changed: Condvar,
     indexed_at: Mutex<Instant>,
@@ -76,12 +77,19 @@ pub struct PackStore {
 
 impl PackStore {
     /// Starts the threads.
-    pub fn start(repo: Arc<Repo>, lease: SnapshotId, options: WriterOptions, claims: Arc<Claims>) -> Self {
+    pub fn start(
+        repo: Arc<Repo>,
+        lease: SnapshotId,
+        options: WriterOptions,
+        claims: Arc<Claims>,
+        base_reader: Arc<ChunkReader>,
+    ) -> Self {
         let shared = Arc::new(Shared {
             repo,
             lease,
             options,
             claims,
+            base_reader,
             progress: Mutex::default(),
             changed: Condvar::new(),
             indexed_at: Mutex::new(Instant::now()),
@@ -227,8 +235,7 @@ impl Shared {
     }
 
     fn verify(&self, kind: PackKind, payload: &[u8]) -> Result<(), RepoError> {
-        let reader = ChunkReader::new(Arc::clone(&self.repo), self.claims.view());
-        let prefix_of = |frame: &FrameEntry| reader.prefix_of(&frame.bases, frame.depth);
+        let prefix_of = |frame: &FrameEntry| self.base_reader.prefix_of(&frame.bases, frame.depth);
         let verified = pack_sealing::verify_pack(&self.repo.keys, self.repo.id, kind, payload, &prefix_of);
         let (_, damages) = verified.map_err(RepoError::NotVerified)?;
         match damages.into_iter().next() {

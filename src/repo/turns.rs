@@ -23,7 +23,7 @@ impl Turns {
         Self { take, give_back }
     }
 
-    /// Waits for a turn. Whoever has one must not wait for anything else.
+    /// Waits for a turn. Whoever has one must not wait for another thread.
     pub fn wait(&self) -> Turn<'_> {
         self.take.send(()).expect("the other end is kept beside this one");
         Turn(self)

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use crate::id::{ContentId, PackId};
 use crate::index::{FrameRow, IndexError, IndexView, PackNumber, PackRow, Place};
@@ -95,12 +95,14 @@ pub struct View {
     index: IndexView,
     presence: Presence,
     used: Arc<PackSet>,
+    /// Frames of which everything below is claimed.
+    claimed: RwLock<HashSet<(PackNumber, u16)>>,
 }
 
 impl View {
     /// A view of the index in which `presence` counts. Packs that are claimed from are added to `used`.
     pub fn new(index: IndexView, presence: Presence, used: Arc<PackSet>) -> Self {
-        Self { index, presence, used }
+        Self { index, presence, used, claimed: RwLock::default() }
     }
 
     /// The view with `own` packs, which this run has stored, added to what is present; `index` knows them.
@@ -118,13 +120,15 @@ impl View {
                 Presence::Listed(packs)
             }
         };
-        Ok(Self { index, presence, used: Arc::clone(&self.used) })
+        Ok(Self::new(index, presence, Arc::clone(&self.used)))
     }
 
     /// Takes `doomed` packs out of what is present; returns those that something was claimed from.
     ///
     /// Nobody may be claiming meanwhile.
     pub fn exclude(&self, doomed: &HashSet<PackId>) -> Result<Vec<PackId>, RepoError> {
+        // What rests on a doomed pack is not to be claimed anew.
+        self.claimed.write().expect("no holder of this lock panics").clear();
         let mut used = Vec::new();
         for id in doomed {
             let Some(number) = self.index.pack_number(id)? else { continue };
@@ -185,25 +189,43 @@ impl View {
     /// A copy whose bases are not all present counts as absent, so that it heals by being stored again.
     pub fn claim(&self, key: &[u8; 16]) -> Result<Option<Place>, RepoError> {
         let Some(place) = self.find(key)? else { return Ok(None) };
-        if !self.index.has_bases() {
-            self.used.insert(place.pack);
-            return Ok(Some(place));
+        if self.index.has_bases() && !self.claim_below(place)? {
+            return Ok(None);
         }
-        let mut claimed = vec![place.pack];
+        self.used.insert(place.pack);
+        Ok(Some(place))
+    }
+
+    /// Claims all that the frame of a place rests on; whether all of it is present. Each frame is followed once: many
+    /// chunks lie in one frame, and many frames rest on the same ones.
+    fn claim_below(&self, place: Place) -> Result<bool, RepoError> {
+        let top = (place.pack, place.frame);
+        let is_claimed = |frame: &(PackNumber, u16)| {
+            self.claimed.read().expect("no holder of this lock panics").contains(frame)
+        };
+        if is_claimed(&top) {
+            return Ok(true);
+        }
+        let mut met = HashSet::from([top]);
         let mut open = vec![self.frame(place.pack, place.frame)?];
+        let mut packs = Vec::new();
         while let Some(frame) = open.pop() {
             for base in &frame.bases {
-                let Some(below) = self.find(&base.prefix())? else { return Ok(None) };
+                let Some(below) = self.find(&base.prefix())? else { return Ok(false) };
                 let row = self.frame(below.pack, below.frame)?;
                 if row.depth >= frame.depth {
-                    return Ok(None);
+                    return Ok(false);
                 }
-                claimed.push(below.pack);
-                open.push(row);
+                packs.push(below.pack);
+                let at = (below.pack, below.frame);
+                if met.insert(at) && !is_claimed(&at) {
+                    open.push(row);
+                }
             }
         }
-        claimed.into_iter().for_each(|pack| self.used.insert(pack));
-        Ok(Some(place))
+        packs.into_iter().for_each(|pack| self.used.insert(pack));
+        self.claimed.write().expect("no holder of this lock panics").extend(met);
+        Ok(true)
     }
 
     /// A frame that the index must know, because a place names it.

@@ -313,7 +313,8 @@ fn a_writer_that_acknowledges_a_plan_keeps_what_it_uses_and_uses_nothing_else_of
     let writing = open(Arc::new(memory.clone()), writer_cache.path()).unwrap();
     let lease = Lease::register(&writing, "backup").unwrap();
     let (view, _, _) = writing.writer_view(lease.excluded()).unwrap();
-    let options = WriterOptions { compression: Compression::Auto, verify: true, discard: false };
+    let options =
+        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
     let writer = ChunkWriter::start(&writing, lease.id(), Arc::new(view), options);
     lease.watch(&writer);
     // Chunks of what only forgotten snapshots hold: some are claimed before the plan, the others after it.

@@ -1,5 +1,5 @@
-//! 17 of the interleavings: chunks that are stored as their difference from other ones. No backup stores any yet, so the
-//! writers here do what a backup does, by hand.
+//! 17 of the interleavings: chunks that are stored as their difference from other ones. The writers here choose the other
+//! ones by hand, which a backup does by the earlier versions of files.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,7 +15,8 @@ use kluis::id::{ChunkId, SnapshotId};
 use kluis::index::PackKind;
 use kluis::prune::PruneError;
 use kluis::repo::{
-    ChunkWriter, DirectoryWriter, Lease, Repo, RepoError, TreeReader, TreeWriter, WriterOptions, series_of,
+    ChunkWriter, DirectoryWriter, Earlier, Lease, Repo, RepoError, TreeReader, TreeWriter, WriterOptions,
+    series_of,
 };
 use kluis::storage::MemoryStorage;
 use kluis::wire::Bytes;
@@ -42,7 +43,8 @@ fn store(repo: &Arc<Repo>, chunks: &[Wanted]) -> Result<SnapshotId, RepoError> {
     let lease = Lease::register(repo, "backup")?;
     let (view, _, _) = repo.writer_view(lease.excluded())?;
     let list = repo.snapshots()?;
-    let options = WriterOptions { compression: Compression::Auto, verify: true, discard: false };
+    let options =
+        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 8 };
     let writer = ChunkWriter::start(repo, lease.id(), Arc::new(view), options);
     lease.watch(&writer);
     let mut frames = writer.frame_writer(PackKind::Data);
@@ -51,8 +53,12 @@ fn store(repo: &Arc<Repo>, chunks: &[Wanted]) -> Result<SnapshotId, RepoError> {
     for (number, base) in chunks {
         frames.begin();
         let bytes = bytes_of(*number);
-        let bases: Vec<ChunkId> = base.iter().map(|base| repo.chunk_id(&bytes_of(*base))).collect();
-        ids.push((*number, frames.put_chunk_on(&bytes, &bases)?));
+        let len = bytes.len() as u32;
+        let earlier = base.map(|base| ChunkRef { id: repo.chunk_id(&bytes_of(base)), len });
+        let earlier = Earlier::whole(earlier.as_slice());
+        ids.extend(
+            frames.put_version(&bytes, &[bytes.len()], 0, &earlier)?.into_iter().map(|id| (*number, id)),
+        );
         frames.finish()?;
     }
     drop(frames);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use crate::backup::{self, BackupOptions, BackupReport, Labels, ParentChoice};
+use crate::backup::{self, BASE_DEPTH_MAX_USUAL, BackupOptions, BackupReport, Labels, ParentChoice};
 use crate::cli::args::{SnapshotName, parse_time};
 use crate::cli::cmd::init::with_measured_kdf;
 use crate::cli::context::Context;
@@ -85,7 +85,7 @@ pub struct BackupArgs {
     pub compression: Compression,
 
     /// Do not store changed files as differences from their earlier versions.
-    #[arg(long, hide = true)]
+    #[arg(long)]
     pub no_bases: bool,
 
     /// Do not open and verify packs before they are stored; a fault of the memory then goes unnoticed.
@@ -248,6 +248,7 @@ impl BackupArgs {
             labels: Labels { host: self.host.clone(), tags: self.tag.clone(), time: self.time },
             compression: self.compression,
             verify: !self.fast_unverified,
+            base_depth_max: if self.no_bases { 0 } else { BASE_DEPTH_MAX_USUAL },
             threads: 0,
         })
     }

@@ -1,0 +1,178 @@
+//! Frames that rest on earlier versions: what they save, that they restore, and that prune keeps what they rest on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kluis::backup::{self, BackupOptions, BackupReport};
+use kluis::check::{self, CheckOptions, DataPart};
+use kluis::event::Silent;
+use kluis::forget::{self, ForgetOptions};
+use kluis::prune::{self, PruneOptions, UnusedLimit};
+use kluis::repo::Repo;
+use tempfile::TempDir;
+
+use crate::fixture::{back_up_well, cache_folder, init_in_memory, noise, options, snapshots, write};
+use crate::tree::{assert_same, capture, read_snapshot};
+
+/// Bytes of the file that changes every night: several chunks and more than one part of it.
+const DUMP_BYTES: usize = 9 << 20;
+const DEPTH_MAX: u8 = 2;
+
+/// A dump of some night: the same noise with a few bytes changed in every chunk, and some inserted at the front.
+fn dump(night: u64) -> Vec<u8> {
+    let mut bytes = noise(night as usize * 1000, 99);
+    let mut rest = noise(DUMP_BYTES, 1);
+    for at in (0..rest.len()).step_by(10_000) {
+        rest[at] = night as u8;
+    }
+    bytes.append(&mut rest);
+    bytes
+}
+
+struct Nights {
+    source: TempDir,
+    cache: TempDir,
+    repo: Arc<Repo>,
+}
+
+impl Nights {
+    fn new() -> Self {
+        let (source, cache) = (tempfile::tempdir().unwrap(), cache_folder());
+        let (_, repo) = init_in_memory(cache.path(), 1 << 20);
+        Self { source, cache, repo }
+    }
+
+    fn root(&self) -> &Path {
+        self.source.path()
+    }
+
+    fn back_up(&self, base_depth_max: u8) -> BackupReport {
+        let options = BackupOptions { base_depth_max, ..options(self.root()) };
+        backup::run(&self.repo, &options, &Silent::default()).unwrap()
+    }
+
+    /// How many frames lie how deep.
+    fn depths(&self) -> Vec<usize> {
+        let view = self.repo.sync_index().unwrap();
+        let mut numbers = Vec::new();
+        view.visit_packs(&mut |number, _| numbers.push(number)).unwrap();
+        let mut depths = Vec::new();
+        for frame in numbers.into_iter().flat_map(|number| view.frames(number).unwrap()) {
+            assert_eq!(frame.depth > 0, !frame.bases.is_empty());
+            let depth = usize::from(frame.depth);
+            depths.resize(depths.len().max(depth + 1), 0);
+            depths[depth] += 1;
+        }
+        depths
+    }
+
+    fn assert_sound(&self) {
+        let options = CheckOptions { directories: true, data: Some(DataPart::All) };
+        let report = check::run(&self.repo, &options, &Silent::default()).unwrap();
+        assert!(!report.has_damage(), "{:?}", report.findings);
+    }
+}
+
+#[test]
+fn a_file_that_changes_in_every_chunk_is_stored_as_its_difference() {
+    let nights = Nights::new();
+    write(nights.root(), "dump", &dump(0));
+    nights.back_up(DEPTH_MAX);
+    assert_eq!(nights.depths().len(), 1);
+    let mut trees = vec![capture(nights.root())];
+    for night in 1..6 {
+        write(nights.root(), "dump", &dump(night));
+        let report = nights.back_up(DEPTH_MAX);
+        assert!(report.bytes_new > DUMP_BYTES as u64 / 2, "most chunks differ");
+        let is_plain = night % u64::from(DEPTH_MAX + 1) == 0;
+        assert_eq!(report.bytes_stored < DUMP_BYTES as u64 / 20, !is_plain, "{night}: {report:?}");
+        trees.push(capture(nights.root()));
+    }
+    assert_eq!(nights.depths().len(), usize::from(DEPTH_MAX) + 1, "no frame lies deeper");
+    for (tree, snapshot) in trees.iter().zip(snapshots(&nights.repo)) {
+        assert_same(tree, &read_snapshot(&nights.repo, &snapshot, nights.root()));
+    }
+    nights.assert_sound();
+}
+
+#[test]
+fn small_files_that_changed_share_frames_that_rest_on_their_earlier_versions() {
+    let nights = Nights::new();
+    let contents = |number: u64, night: u8| {
+        let mut bytes = noise(3000, 50 + number);
+        bytes[1500] = night;
+        bytes
+    };
+    for number in 0..100 {
+        write(nights.root(), &format!("small/{number}"), &contents(number, 0));
+    }
+    nights.back_up(DEPTH_MAX);
+    for number in 0..50 {
+        write(nights.root(), &format!("small/{number}"), &contents(number, 1));
+    }
+    write(nights.root(), "small/new", &noise(3000, 49));
+    let report = nights.back_up(DEPTH_MAX);
+    assert!(report.bytes_new > 50 * 3000 && report.bytes_stored < 50 * 3000 / 3, "{report:?}");
+    // One frame holds all that changed; what is new lies elsewhere.
+    assert_eq!(nights.depths().get(1), Some(&1));
+    let newest = snapshots(&nights.repo).pop().unwrap();
+    assert_same(&capture(nights.root()), &read_snapshot(&nights.repo, &newest, nights.root()));
+    nights.assert_sound();
+}
+
+#[test]
+fn without_bases_everything_stands_by_itself() {
+    let nights = Nights::new();
+    for night in 0..2 {
+        write(nights.root(), "dump", &dump(night));
+        nights.back_up(0);
+    }
+    assert_eq!(nights.depths().len(), 1);
+}
+
+#[test]
+fn what_does_not_resemble_its_earlier_version_stands_by_itself() {
+    let nights = Nights::new();
+    for night in 0..2 {
+        write(nights.root(), "file", &noise(1 << 20, night));
+        write(nights.root(), "text", format!("night {night}\n").repeat(10_000).as_bytes());
+        nights.back_up(DEPTH_MAX);
+    }
+    assert_eq!(nights.depths().len(), 1);
+}
+
+#[test]
+fn a_prune_keeps_what_the_snapshots_that_are_left_rest_on() {
+    let nights = Nights::new();
+    let mut trees = Vec::new();
+    for night in 0..4 {
+        write(nights.root(), "dump", &dump(night));
+        write(nights.root(), &format!("only/{night}"), &noise(100_000, 200 + night));
+        nights.back_up(DEPTH_MAX);
+        trees.push(capture(nights.root()));
+        std::fs::remove_file(nights.root().join(format!("only/{night}"))).unwrap();
+    }
+    let thorough =
+        PruneOptions { max_unused: UnusedLimit::Bytes(0), confirmed: true, ..PruneOptions::default() };
+    // Oldest first: the newest rests on all of them.
+    for left in (1..4).rev() {
+        let list = nights.repo.snapshots().unwrap();
+        let oldest = snapshots(&nights.repo)[0].id;
+        forget::run(&nights.repo, &list, &[oldest], &ForgetOptions::default(), &Silent::default()).unwrap();
+        prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
+        let again = prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
+        assert_eq!((again.packs_deleted, again.bytes_unused), (0, 0));
+        let live = snapshots(&nights.repo);
+        assert_eq!(live.len(), left);
+        for (tree, snapshot) in trees.iter().skip(4 - left).zip(&live) {
+            assert_same(tree, &read_snapshot(&nights.repo, snapshot, nights.root()));
+        }
+        nights.assert_sound();
+    }
+    // And goes on from there.
+    write(nights.root(), "dump", &dump(9));
+    back_up_well(&nights.repo, nights.root());
+    let newest = snapshots(&nights.repo).pop().unwrap();
+    assert_same(&capture(nights.root()), &read_snapshot(&nights.repo, &newest, nights.root()));
+    assert!(nights.cache.path().exists());
+}
