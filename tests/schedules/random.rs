@@ -248,7 +248,8 @@ fn play_all(first: u64, count: u64, keeps_shapes: bool) -> Vec<(u64, Played)> {
 }
 
 fn tell_numbers(all: &[(u64, Played)], took: Duration) {
-    let is_surprise = |text: &&String| !text.ends_with("Repo(Fenced)");
+    let is_surprise =
+        |text: &&String| !text.ends_with("Repo(Fenced)") && !text.contains("Repo(PruneUnderWay");
     let digests: BTreeSet<_> = all.iter().map(|(_, played)| played.digest).collect();
     let steps: usize = all.iter().map(|(_, played)| played.steps).sum();
     let failures: Vec<_> =
@@ -265,7 +266,8 @@ fn tell_numbers(all: &[(u64, Played)], took: Duration) {
     for (seed, failure) in failures.iter().take(20) {
         println!("seed {seed}: {failure}");
     }
-    // A writer that is taken for dead three times gives up. Nothing else is a reason to fail.
+    // A writer that is taken for dead three times gives up. A prune that slept for longer than the silence before it made
+    // its plan finds its lists gone; until the next prune, nobody knows what to keep away from. Nothing else is a reason.
     let surprises: Vec<_> = failures.iter().filter(|(_, text)| is_surprise(text)).collect();
     assert!(surprises.is_empty(), "{surprises:?}");
 }
