@@ -7,6 +7,7 @@
 mod chunk_reader;
 mod chunk_writer;
 mod claims;
+mod counted;
 mod counting;
 mod decisions;
 mod error;

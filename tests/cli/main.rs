@@ -10,5 +10,6 @@ mod help;
 mod home;
 mod repository;
 mod secrets;
+mod stats;
 mod streams;
 mod vault;

@@ -16,5 +16,6 @@ mod processes;
 mod property;
 mod prune;
 mod real;
+mod recount;
 mod together;
 mod trouble;
