@@ -25,6 +25,7 @@ mod counts;
 mod data;
 mod findings;
 mod packs;
+pub mod scrub;
 mod snapshots;
 mod standing;
 mod trees;

@@ -50,7 +50,7 @@ pub use lease::Lease;
 pub use leases::ListedLease;
 pub use references::{References, references};
 pub use series::series_of;
-pub use settings::InitOptions;
+pub use settings::{InitOptions, README as README_TEXT};
 pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector};
 pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};

@@ -11,6 +11,7 @@ pub mod ls;
 pub mod manpages;
 pub mod prune;
 pub mod restore;
+pub mod scrub;
 pub mod snapshots;
 pub mod stats;
 pub mod undo_forget;

@@ -164,6 +164,9 @@ pub enum DamageReason {
     /// The parity behind it is not what was written.
     #[error("its parity is damaged")]
     Parity,
+    /// The shard hashes in its parity are not those of its content.
+    #[error("its content is not what its parity was made of")]
+    ParityDiffers,
     /// The parity that should be behind it is not there.
     #[error("its parity is missing")]
     NoParity,

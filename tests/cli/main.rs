@@ -9,6 +9,7 @@ mod full_disk;
 mod help;
 mod home;
 mod repository;
+mod scrub;
 mod secrets;
 mod stats;
 mod streams;
