@@ -20,9 +20,11 @@
 //! the names of packs, and the findings, which are counted but not kept beyond a limit.
 
 mod affected;
+mod clear;
 mod control;
 mod counts;
 mod data;
+pub mod doctor;
 mod findings;
 mod packs;
 pub mod scrub;
@@ -35,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use clear::newest_settings;
 pub use findings::{Finding, FindingCode, Severity};
 
 use crate::event::Observer;

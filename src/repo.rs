@@ -48,6 +48,7 @@ pub use forgets::{Dead, Forgotten};
 pub use index_sync::{PackListing, name_of};
 pub use lease::Lease;
 pub use leases::ListedLease;
+pub use probe::run as probe_storage;
 pub use references::{References, references};
 pub use series::series_of;
 pub use settings::{InitOptions, README as README_TEXT};

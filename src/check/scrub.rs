@@ -97,19 +97,19 @@ pub fn run(
     let begun = Instant::now();
     observer.phase("listing objects");
     let mut findings = Findings::default();
-    let mut listing = list::all(storage, &mut findings)?;
-    let settings = judge::settings(storage, &listing.configs)?;
+    let mut units = list::all(storage, &mut findings)?;
+    let settings = judge::settings(storage)?;
     let packs_skipped = match options.percent {
-        Some(percent) => list::leave_out(&mut listing.units, percent)?,
+        Some(percent) => list::leave_out(&mut units, percent)?,
         None => 0,
     };
     observer.phase("reading objects");
     let progress = observer.progress();
-    progress.bytes_total.store(listing.units.iter().map(Unit::bytes).sum(), Ordering::Relaxed);
+    progress.bytes_total.store(units.iter().map(Unit::bytes).sum(), Ordering::Relaxed);
     progress.total_is_known.store(true, Ordering::Relaxed);
     let report = ScrubReport { packs_skipped, ..ScrubReport::default() };
     let scrub = Scrub { storage, observer, settings, collected: Mutex::new((findings, report)) };
-    scrub.read_all(&listing.units)?;
+    scrub.read_all(&units)?;
     let (findings, mut report) = scrub.collected.into_inner().expect("no holder of this lock panics");
     (report.findings, report.findings_omitted) = findings.finish();
     report.duration_seconds = begun.elapsed().as_secs_f64();

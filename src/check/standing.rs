@@ -71,7 +71,6 @@ impl Standing {
     }
 
     /// As [`Self::find`], with the first copy of all, by which an id can be told from others.
-    #[expect(clippy::type_complexity, reason = "two answers, either of which may be missing")]
     pub fn find_and_first(&self, id: &ContentId) -> Result<(Result<Place, Loss>, Option<Place>), RepoError> {
         let places = self.view.index().lookup(&id.prefix())?;
         let first = if places.len() > 1 { places.iter().min() } else { places.first() };

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
+mod bad_input;
 mod damaged_index;
+mod doctor;
 mod everyday;
 mod forget;
 mod full_disk;

@@ -8,6 +8,7 @@ mod interlude;
 mod restored;
 mod tree;
 
+mod bad_input;
 mod counts;
 mod crash;
 mod errors;

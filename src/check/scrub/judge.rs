@@ -1,5 +1,6 @@
 //! What the bytes of one object, and of its second copy, prove about each other and about themselves.
 
+use super::super::clear::newest_settings;
 use super::super::findings::{Finding, FindingCode};
 use super::{Stored, code_of};
 use crate::format::container::{Header, ObjectKind};
@@ -10,7 +11,7 @@ use crate::id::RepositoryId;
 use crate::index::PackKind;
 use crate::repo::names::{self, Named};
 use crate::repo::{DamageReason, README_TEXT, RepoError};
-use crate::storage::{ObjectName, Storage, StorageError};
+use crate::storage::{ObjectName, Storage};
 
 /// What the settings say about all objects, as far as any of them can be read. Nothing proves them here, so they only
 /// decide what counts as missing.
@@ -21,32 +22,14 @@ pub struct Settings {
     has_copies: bool,
 }
 
-/// Reads the newest settings that parse.
-pub fn settings(storage: &dyn Storage, numbers: &[u64]) -> Result<Settings, RepoError> {
-    if numbers.is_empty() {
-        return Err(RepoError::NoRepository { place: storage.place() });
-    }
-    let both = numbers.iter().map(|number| names::config(*number)).flat_map(|name| {
-        let copy = names::copy(&name);
-        [name, copy]
-    });
-    for name in both {
-        let bytes = match storage.get(&name) {
-            Ok(bytes) => bytes,
-            Err(StorageError::Missing { .. } | StorageError::Short { .. } | StorageError::Failed { .. }) => {
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if let Ok(config) = RepositoryConfig::decode(&bytes) {
-            return Ok(Settings {
-                repository: config.repository.parse().ok(),
-                has_parity: Some(config.parity),
-                has_copies: config.copies,
-            });
-        }
-    }
-    Ok(Settings::default())
+/// What the newest settings that parse say.
+pub fn settings(storage: &dyn Storage) -> Result<Settings, RepoError> {
+    let Some(config) = newest_settings(storage)? else { return Ok(Settings::default()) };
+    Ok(Settings {
+        repository: config.repository.parse().ok(),
+        has_parity: Some(config.parity),
+        has_copies: config.copies,
+    })
 }
 
 /// What came of an object and its copy.

@@ -27,16 +27,9 @@ impl Unit {
     }
 }
 
-/// What a listing showed.
-pub struct Listing {
-    /// Everything that is to be read, long objects first so that no thread begins with the longest when others are done.
-    pub units: Vec<Unit>,
-    /// Numbers of the settings, or of their copies, the highest first.
-    pub configs: Vec<u64>,
-}
-
-/// Lists everything. Names that no object has become findings.
-pub fn all(storage: &dyn Storage, findings: &mut Findings) -> Result<Listing, RepoError> {
+/// Everything that is to be read, long objects first, so that no thread begins with the longest when the others are
+/// done. Names that no object has become findings.
+pub fn all(storage: &dyn Storage, findings: &mut Findings) -> Result<Vec<Unit>, RepoError> {
     let mut units: BTreeMap<ObjectName, Unit> = BTreeMap::new();
     let mut unparsable = Vec::new();
     storage.list("", &mut |listed| {
@@ -63,15 +56,9 @@ pub fn all(storage: &dyn Storage, findings: &mut Findings) -> Result<Listing, Re
     // Its absence is worth knowing, too.
     let readme = Unit { object: Named::Readme, len: None, copy_len: None };
     units.entry(names::readme()).or_insert(readme);
-    let number = |unit: &Unit| match unit.object {
-        Named::Config(number) => Some(number),
-        _ => None,
-    };
-    let mut configs: Vec<_> = units.values().filter_map(number).collect();
-    configs.sort_unstable_by(|a, b| b.cmp(a));
     let mut units: Vec<_> = units.into_values().collect();
     units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes()));
-    Ok(Listing { units, configs })
+    Ok(units)
 }
 
 /// Leaves out packs until about so many percent of their bytes are left, by chance: each run chooses others. Returns

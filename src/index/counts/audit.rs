@@ -11,18 +11,20 @@
 //! That the edges are those of the nodes themselves is for somebody to compare who reads the nodes: with
 //! [`CountsAudit::references`].
 
+use std::collections::BTreeSet;
+
 use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::super::error::{IndexError, guarded};
 use super::super::rows::opened;
 use super::super::{Index, PackNumber, Place};
 use super::ledger::decode_frame_edges;
-use super::mark::{blocks_of, for_each_used, numbered_entries};
+use super::mark::{blocks_of, entry_of, for_each_used, keeper_of, numbered_entries};
 use super::rows::{
     BLOCK_ENTRY_COUNT, Entry, LocalNumber, NumberedPack, PackState, SnapshotRow, SnapshotState,
-    decode_numbers,
+    decode_numbers, opened_local,
 };
-use super::{BLOCKS, COPIES, DYING, EDGES, FRAME_EDGES, NUMBERED, PARENTS, SNAPSHOTS};
+use super::{ALIASES, BLOCKS, COPIES, DYING, EDGES, FRAME_EDGES, NUMBERED, PARENTS, SNAPSHOTS};
 
 /// References added up, whatever their order: two sums are equal if the same things are referred to equally often, and
 /// otherwise differ but for a chance of one in 2^128.
@@ -86,6 +88,35 @@ impl Index {
             audit_packs(&reading)?;
             let has_bases = !reading.open_table(FRAME_EDGES)?.is_empty()?;
             Ok(CountsAudit { references: references.filter(|_| !has_vanished && !has_bases) })
+        })
+    }
+}
+
+impl Index {
+    /// Packs with copies that are used instead of those in this pack, of what is needed.
+    pub fn packs_used_instead(&self, pack: PackNumber) -> Result<BTreeSet<PackNumber>, IndexError> {
+        guarded(|| {
+            let reading = self.database.get().begin_read()?;
+            let aliases = reading.open_table(ALIASES)?;
+            let mut used = BTreeSet::new();
+            for row in reading.open_table(BLOCKS)?.range(blocks_of(pack))? {
+                let (key, row) = row?;
+                for (copy, entry) in numbered_entries(key.value(), row.value())? {
+                    let (number, standing) = match aliases.get(copy.0)? {
+                        _ if !entry.is_alias() => (copy, entry),
+                        None => return Err(IndexError::damaged("an alias stands for nothing")),
+                        Some(row) => {
+                            let number = opened_local(ALIASES, &copy.0.to_be_bytes(), row.value())?;
+                            (number, entry_of(&reading, number)?)
+                        }
+                    };
+                    let keeper = keeper_of(&reading, number, standing)?;
+                    if standing.count() > 0 && keeper.pack() != pack {
+                        used.insert(keeper.pack());
+                    }
+                }
+            }
+            Ok(used)
         })
     }
 }
@@ -187,7 +218,7 @@ fn first_copy(
     for row in reading.open_table(COPIES)?.range((number.0, 0)..=(number.0, u64::MAX))? {
         let copy = LocalNumber(row?.0.value().1);
         if is_described(reading, copy.pack())? {
-            let place = (copy.pack().0, super::mark::entry_of(reading, copy)?.spot);
+            let place = (copy.pack().0, entry_of(reading, copy)?.spot);
             first = Some(first.map_or(place, |first| first.min(place)));
         }
     }

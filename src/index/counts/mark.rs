@@ -288,7 +288,7 @@ pub(super) fn numbered_entries(
     Ok(entries.map(move |(at, entry)| (LocalNumber::new(pack, first + at), entry)))
 }
 
-fn keeper_of(
+pub(super) fn keeper_of(
     reading: &ReadTransaction,
     number: LocalNumber,
     entry: Entry,
