@@ -78,7 +78,7 @@ pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};
 use crate::id::{ContentId, IndexObjectId, PackId, RepositoryId};
 use error::{Guarded, guarded};
 use rows::{opened, opened_number, sealed, sealed_number};
-use runs::RunSummary;
+use runs::LazySummary;
 
 /// Version of the tables. Another one in the file makes it [`IndexError::Stale`].
 const SCHEMA_VERSION: u32 = 1;
@@ -219,7 +219,7 @@ pub struct Index {
     database: Guarded<Database>,
     options: IndexOptions,
     /// By run number, shared by all views: a run never changes, and its number is never given again.
-    summaries: Mutex<HashMap<u32, Arc<RunSummary>>>,
+    summaries: Mutex<HashMap<u32, Arc<LazySummary>>>,
     /// Places added and forgotten since the index was opened.
     changed_count: AtomicU64,
 }
@@ -301,7 +301,7 @@ impl Index {
         guarded(|| {
             let transaction = self.database.get().begin_read()?;
             let mut known = self.summaries.lock().map_err(|_| IndexError::damaged("a lock is poisoned"))?;
-            IndexView::new(&transaction, &mut known, self.options.filter_bytes_max)
+            IndexView::new(transaction, &mut known, self.options.filter_bytes_max)
         })
     }
 

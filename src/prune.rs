@@ -49,7 +49,7 @@ const ATTEMPT_COUNT_MAX: u32 = 5;
 /// Names in one plan; the rest is for the next one.
 const DOOMED_COUNT_MAX: usize = limits::BODY_NAME_COUNT_MAX / 4;
 /// A mark over all edges is made as long as these are no longer, and beyond that by every tenth prune.
-const MARKED_EDGE_BYTES_MAX: u64 = 2 << 20;
+const MARKED_EDGE_BYTES_MAX: u64 = 128 << 10;
 const MARKED_PLAN_INTERVAL: u64 = 10;
 
 /// Names a pack.

@@ -1,11 +1,12 @@
 //! Runs: places in order, written once and read by many. See the module above for why.
 //!
 //! A run is a table of blocks, each one page of the database with 136 places. Beside it stand its *fences* (the
-//! first eight bytes of the first id of every block) and its [`Filter`], which views keep in memory. A lookup that
+//! first eight bytes of the first id of every block) and its [`Filter`], which views keep in memory once they were used. A lookup that
 //! passes the filter finds its block by the fences, reads that one row, and guesses where in the block the id must
 //! be, because ids are spread evenly.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use redb::{
     ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction,
@@ -46,22 +47,44 @@ fn block_entries(block: &[u8]) -> Result<&[[u8; PLACE_ENTRY_LEN]], IndexError> {
     }
 }
 
-/// What a view keeps in memory of a run.
+/// The summary of a run, read by whoever first looks something up in the run. All summaries together grow with the
+/// index, and many commands look nothing up.
+pub(super) struct LazySummary {
+    run: u32,
+    row: RunRow,
+    /// False where the filters of all runs together would be too large.
+    pub(super) has_filter: bool,
+    read: OnceLock<RunSummary>,
+}
+
+impl LazySummary {
+    pub(super) fn new(run: u32, row: RunRow, has_filter: bool) -> Self {
+        Self { run, row, has_filter, read: OnceLock::new() }
+    }
+
+    pub(super) fn get(&self, reading: &ReadTransaction) -> Result<&RunSummary, IndexError> {
+        match self.read.get() {
+            Some(summary) => Ok(summary),
+            // Two threads may both read it; what they read is the same.
+            None => {
+                let summary = RunSummary::read(reading, self.run, self.row, self.has_filter)?;
+                Ok(self.read.get_or_init(|| summary))
+            }
+        }
+    }
+}
+
+/// What is kept in memory of a run in which something was looked up.
 #[derive(Debug)]
 pub(super) struct RunSummary {
     fences: Vec<u64>,
     /// None where the filters of all runs together would be too large.
-    pub(super) filter: Option<Filter>,
+    filter: Option<Filter>,
 }
 
 impl RunSummary {
     /// Reads the summary of a run of `count` places.
-    pub(super) fn read(
-        reading: &ReadTransaction,
-        run: u32,
-        row: RunRow,
-        has_filter: bool,
-    ) -> Result<Self, IndexError> {
+    fn read(reading: &ReadTransaction, run: u32, row: RunRow, has_filter: bool) -> Result<Self, IndexError> {
         let fences: Vec<u64> = read_parts(reading, FENCES, run)?
             .as_chunks()
             .0

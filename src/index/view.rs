@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata};
 
@@ -12,7 +12,7 @@ use super::error::{Guarded, IndexError, guarded};
 use super::filter::Filter;
 use super::rows::{RunRow, StoredPack, decode_frame, opened, opened_number, pair_key};
 use super::runs::{
-    MergedEntries, RunSummary, RunTable, all_runs, forgotten_packs, is_complete, run_name, slice_of,
+    LazySummary, MergedEntries, RunTable, all_runs, forgotten_packs, is_complete, run_name, slice_of,
 };
 use super::write::meta_number;
 use super::{
@@ -87,6 +87,7 @@ pub struct IndexView {
 }
 
 struct Tables {
+    reading: ReadTransaction,
     index_objects: ReadOnlyTable<[u8; 32], &'static [u8]>,
     packs: ReadOnlyTable<u32, &'static [u8]>,
     pack_numbers: ReadOnlyTable<[u8; 32], &'static [u8]>,
@@ -98,16 +99,34 @@ struct Tables {
     has_bases: bool,
 }
 
+/// A run, opened by whoever first needs it: opening reads, and there are many.
 struct Run {
-    table: ReadOnlyTable<u32, &'static [u8]>,
-    summary: Arc<RunSummary>,
+    number: u32,
+    row: RunRow,
+    opened: OnceLock<ReadOnlyTable<u32, &'static [u8]>>,
+    summary: Arc<LazySummary>,
+}
+
+impl Run {
+    fn table(&self, reading: &ReadTransaction) -> Result<&ReadOnlyTable<u32, &'static [u8]>, IndexError> {
+        match self.opened.get() {
+            Some(table) => Ok(table),
+            None => {
+                let table = reading.open_table(RunTable::new(&run_name(self.number)))?;
+                if !is_complete(&table, self.row)? {
+                    return Err(IndexError::damaged("a run does not fit its row"));
+                }
+                Ok(self.opened.get_or_init(|| table))
+            }
+        }
+    }
 }
 
 impl IndexView {
     /// Opens what `reading` shows. `known` are the summaries of earlier views and become those of this one.
     pub(super) fn new(
-        reading: &ReadTransaction,
-        known: &mut HashMap<u32, Arc<RunSummary>>,
+        reading: ReadTransaction,
+        known: &mut HashMap<u32, Arc<LazySummary>>,
         filter_bytes_max: usize,
     ) -> Result<Self, IndexError> {
         let runs = all_runs(&reading.open_table(RUNS)?)?;
@@ -119,10 +138,11 @@ impl IndexView {
             packs: reading.open_table(PACKS)?,
             pack_numbers: reading.open_table(PACK_NUMBERS)?,
             frames: reading.open_table(FRAMES)?,
-            slices: open_runs(reading, runs, known, filter_bytes_max)?,
+            slices: slices_of(runs, known, filter_bytes_max)?,
             forgotten,
             place_count: stored_count.saturating_sub(forgotten_count),
             has_bases: meta_number(&reading.open_table(META)?, META_HAS_BASES)? != 0,
+            reading,
         };
         Ok(Self { tables: Guarded::new(tables) })
     }
@@ -254,11 +274,10 @@ impl IndexView {
     }
 }
 
-/// Opens all runs, by slice, with their summaries.
-fn open_runs(
-    reading: &ReadTransaction,
+/// All runs, by slice.
+fn slices_of(
     mut runs: Vec<(u32, RunRow)>,
-    known: &mut HashMap<u32, Arc<RunSummary>>,
+    known: &mut HashMap<u32, Arc<LazySummary>>,
     filter_bytes_max: usize,
 ) -> Result<Vec<Vec<Run>>, IndexError> {
     let mut slices: Vec<Vec<Run>> = (0..SLICE_COUNT).map(|_| Vec::new()).collect();
@@ -270,15 +289,13 @@ fn open_runs(
         filter_bytes += Filter::bytes_for(u64::from(row.count));
         let has_filter = filter_bytes <= filter_bytes_max;
         let summary = match known.get(&run) {
-            Some(summary) if summary.filter.is_some() == has_filter => Arc::clone(summary),
-            _ => Arc::new(RunSummary::read(reading, run, row, has_filter)?),
+            Some(summary) if summary.has_filter == has_filter => Arc::clone(summary),
+            _ => Arc::new(LazySummary::new(run, row, has_filter)),
         };
         used.insert(run, Arc::clone(&summary));
-        let table = reading.open_table(RunTable::new(&run_name(run)))?;
-        let slice =
-            slices.get_mut(usize::from(row.slice)).filter(|_| is_complete(&table, row).unwrap_or(false));
-        let slice = slice.ok_or_else(|| IndexError::damaged("a run does not fit its row"))?;
-        slice.push(Run { table, summary });
+        let slice = slices.get_mut(usize::from(row.slice));
+        let slice = slice.ok_or_else(|| IndexError::damaged("a run lies in no slice"))?;
+        slice.push(Run { number: run, row, opened: OnceLock::new(), summary });
     }
     *known = used;
     Ok(slices)
@@ -288,7 +305,8 @@ impl Tables {
     fn lookup(&self, key: &[u8; 16]) -> Result<Places, IndexError> {
         let mut places = Places::default();
         for run in self.slices.get(usize::from(slice_of(key))).into_iter().flatten() {
-            run.summary.find(&run.table, key, |entry| {
+            let summary = run.summary.get(&self.reading)?;
+            summary.find(run.table(&self.reading)?, key, |entry| {
                 let place = entry.place()?;
                 if self.lives(place.pack) {
                     places.push(place);
@@ -308,7 +326,7 @@ impl Tables {
     fn merged_slice(&self, slice: u8) -> Result<MergedEntries<'static>, IndexError> {
         let mut merged = MergedEntries::new(Vec::new());
         for run in self.slices.get(usize::from(slice)).into_iter().flatten() {
-            merged.push(run.table.range::<u32>(..)?)?;
+            merged.push(run.table(&self.reading)?.range::<u32>(..)?)?;
         }
         Ok(merged)
     }

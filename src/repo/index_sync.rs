@@ -89,10 +89,6 @@ impl Repo {
             }
         })?;
         let known: HashSet<_> = index.view()?.index_objects()?.into_iter().collect();
-        let gone: Vec<_> = known.difference(&listed).copied().collect();
-        if !gone.is_empty() {
-            index.remove_index_objects(&gone)?;
-        }
         let mut new: Vec<_> = listed.difference(&known).copied().collect();
         new.sort_unstable();
         let mut damaged = Vec::new();
@@ -107,6 +103,11 @@ impl Repo {
                     Err(error) => return Err(error),
                 }
             }
+        }
+        // Last, so that a pack that another object describes now never leaves the index: it would lose its local number.
+        let gone: Vec<_> = known.difference(&listed).copied().collect();
+        if !gone.is_empty() {
+            index.remove_index_objects(&gone)?;
         }
         self.describe_from_directories(&index, &damaged)?;
         Ok(index.view()?)

@@ -399,6 +399,33 @@ fn the_lease_of_a_writer_that_died_after_its_commit_is_removed_also_when_its_sna
     assert!(memory.objects().keys().all(|name| !name.as_str().starts_with("lease/")));
 }
 
+/// What is counted refers to these numbers: a pack that lost its own would be counted anew, one chunk after the other.
+#[test]
+fn a_pack_that_stays_keeps_its_local_number_although_its_index_object_goes() {
+    let scene = Scene::new();
+    let memory = scene.memory();
+    let cache = cache_folder();
+    let repo = open(Arc::new(memory.clone()), cache.path()).unwrap();
+    let numbers = |repo: &Arc<Repo>| {
+        let mut numbers = BTreeMap::new();
+        let view = repo.sync_index().unwrap();
+        view.visit_packs(&mut |number, row| {
+            numbers.insert(row.id, number);
+        })
+        .unwrap();
+        (numbers, BTreeMap::from_iter(view.described_packs().unwrap()))
+    };
+    let (before, described_before) = numbers(&repo);
+    let only_delete = PruneOptions { max_unused: UnusedLimit::Unlimited, ..thorough() };
+    run(&repo, &only_delete).unwrap();
+    let (after, described_after) = numbers(&repo);
+    assert!(before.iter().all(|(id, number)| after.get(id).is_none_or(|now| now == number)));
+    let stayed: BTreeSet<_> = after.values().collect();
+    let gone = described_before.iter().filter(|(id, _)| !described_after.contains_key(id));
+    let mut orphaned = gone.flat_map(|(_, packs)| packs);
+    assert!(orphaned.any(|number| stayed.contains(number)), "no pack outlived its index object");
+}
+
 #[test]
 fn prune_stops_at_what_looks_like_a_mistake() {
     let scene = Scene::new();
