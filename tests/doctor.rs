@@ -215,7 +215,7 @@ impl Fixture {
     }
 
     /// The same repository as another computer sees it.
-    fn from_host(&self, host: &str, cache: &Path, clock: Arc<dyn Clock>) -> Arc<Repo> {
+    fn as_host(&self, host: &str, cache: &Path, clock: Arc<dyn Clock>) -> Arc<Repo> {
         Arc::new(Repo::open(surroundings(&self.storage, cache, host, clock), &secret()).unwrap())
     }
 }
@@ -293,7 +293,7 @@ fn writers_at_work_are_named_and_those_left_behind_are_a_note() {
     let now = SystemClock.now();
     assert_eq!(message(&fixture.inside(now), "leases"), "no writer is registered");
     let other_cache = tempfile::tempdir().unwrap();
-    let other = fixture.from_host("web1", other_cache.path(), Arc::new(SystemClock));
+    let other = fixture.as_host("web1", other_cache.path(), Arc::new(SystemClock));
     let lease = Lease::register(&other, "backup").unwrap();
     let probes = fixture.inside(now);
     assert!(message(&probes, "leases").starts_with("at work: backup of web1 ("), "{probes:?}");
@@ -302,7 +302,7 @@ fn writers_at_work_are_named_and_those_left_behind_are_a_note() {
     // Two days later nobody has heard of it.
     let clock: Arc<dyn Clock> = Arc::new(FixedClock(in_days(2)));
     let later_cache = tempfile::tempdir().unwrap();
-    let later = fixture.from_host("here", later_cache.path(), clock);
+    let later = fixture.as_host("here", later_cache.path(), clock);
     let probes = doctor::with_key(&later, in_days(2)).unwrap();
     assert!(complaints(&probes).contains(&("leases", Outcome::Note)), "{probes:?}");
     assert!(message(&probes, "leases").contains("no sign of life"), "{probes:?}");
@@ -334,7 +334,7 @@ fn an_open_prune_is_told_with_whom_it_waits_for() {
     let now = SystemClock.now();
     assert_eq!(message(&fixture.inside(now), "prune"), "no prune is under way");
     let other_cache = tempfile::tempdir().unwrap();
-    let other = fixture.from_host("web1", other_cache.path(), Arc::new(SystemClock));
+    let other = fixture.as_host("web1", other_cache.path(), Arc::new(SystemClock));
     let lease = Lease::register(&other, "backup").unwrap();
     let options = PruneOptions { confirmed: true, ..PruneOptions::default() };
     let report = prune::run(&fixture.repo, &options, &Silent::default()).unwrap();
