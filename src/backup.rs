@@ -285,6 +285,8 @@ fn attempt(
     let Run { writer, parent, .. } = run;
     let outcome = match stored {
         Ok(outcome) => outcome,
+        // Whatever error was met first on the way out, this is why.
+        Err(_) if lease.as_ref().is_some_and(Lease::is_fenced) => return Err(RepoError::Fenced.into()),
         Err(error) => return Err(abandon(writer, error)),
     };
     observer.phase("finishing");
