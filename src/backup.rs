@@ -252,7 +252,7 @@ fn attempt(
     let lease = if options.dry_run { None } else { Some(Lease::register(repo, "backup")?) };
     let mut report = match attempt_under(repo, options, observer, lease.as_ref(), sources, store) {
         Err(BackupError::Repo(error))
-            if error.is_damage() && lease.as_ref().is_some_and(Lease::is_fenced) =>
+            if error.is_damage() && lease.as_ref().is_some_and(Lease::has_tombstone) =>
         {
             return Err(RepoError::Fenced.into());
         }
@@ -308,6 +308,8 @@ fn attempt_under(
     let Run { writer, parent, .. } = run;
     let outcome = match stored {
         Ok(outcome) => outcome,
+        // Whatever error was met first on the way out, this is why.
+        Err(_) if lease.is_some_and(Lease::is_fenced) => return Err(RepoError::Fenced.into()),
         Err(error) => return Err(abandon(writer, error)),
     };
     observer.phase("finishing");

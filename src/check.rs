@@ -2,7 +2,7 @@
 //!
 //! | Level | Proves |
 //! | --- | --- |
-//! | always | names parse; settings, slots, keyrings, snapshots and leases open, and their copies agree; series of snapshots are complete; index objects are what their names say and describe packs that are there; every node opens, has its id and is encoded in the only way; every chunk has a place in a pack that is there |
+//! | always | names parse; settings, slots, keyrings, snapshots and leases open, and their copies agree; series of snapshots are complete; index objects are what their names say and describe packs that are there; every node opens, has its id and is encoded in the only way; every chunk has a place in a pack that is there; reference counts, where they are kept, are those of the nodes |
 //! | `directories` | the directory in each pack says what the index says |
 //! | `data` | every byte of the chosen packs: name, parity, every frame opens and expands, every chunk and node has its id |
 //!
@@ -20,10 +20,14 @@
 //! the names of packs, and the findings, which are counted but not kept beyond a limit.
 
 mod affected;
+mod clear;
 mod control;
+mod counts;
 mod data;
+pub mod doctor;
 mod findings;
 mod packs;
+pub mod scrub;
 mod snapshots;
 mod standing;
 mod trees;
@@ -33,11 +37,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use clear::newest_settings;
 pub use findings::{Finding, FindingCode, Severity};
 
 use crate::event::Observer;
 use crate::format::snapshot::Snapshot;
 use crate::index::IndexError;
+use crate::index::counts::ReferenceSum;
 use crate::repo::{ChunkReader, Repo, RepoError};
 use findings::Findings;
 use standing::Standing;
@@ -77,6 +83,9 @@ pub struct CheckReport {
     pub chunks_checked: u64,
     /// Nodes that were read.
     pub nodes_checked: u64,
+    /// Whether the reference counts of the local index were compared with the nodes. They are kept where somebody prunes,
+    /// and cannot be compared while something is damaged.
+    pub counts_checked: bool,
     /// Snapshots that were followed.
     pub snapshots_checked: u64,
     /// Packs that were read whole.
@@ -118,6 +127,8 @@ struct Look<'a> {
     standing: Standing,
     reader: Arc<ChunkReader>,
     listed: packs::Listing,
+    /// What the nodes refer to, as long as it can be compared with the counts.
+    references: Option<ReferenceSum>,
 }
 
 /// Checks the repository. What is damaged is in the report; nothing is changed.
@@ -143,22 +154,26 @@ pub fn run(
         data::check(&mut look, part)?;
     }
     affected::find(&mut look)?;
+    look.findings.excuse_unneeded();
     let Look { findings, mut report, .. } = look;
     (report.findings, report.findings_omitted) = findings.finish();
     report.duration_seconds = begun.elapsed().as_secs_f64();
     Ok(report)
 }
 
-/// A damaged local index is no finding: it is built again.
+/// A local index that is damaged, or whose counts are wrong, is no damage: it is built again.
 fn look_with_good_index<'a>(
     repo: &'a Arc<Repo>,
     options: &CheckOptions,
     observer: &'a dyn Observer,
 ) -> Result<Look<'a>, CheckError> {
     match look(repo, options, observer) {
-        Err(CheckError::Repo(RepoError::Index(IndexError::Damaged { .. } | IndexError::Stale))) => {
+        Err(CheckError::Repo(RepoError::Index(error @ (IndexError::Damaged { .. } | IndexError::Stale)))) => {
             repo.rebuild_index()?;
-            look(repo, options, observer)
+            let mut look = look(repo, options, observer)?;
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+            counts::note_rebuilt(&mut look.findings, &format!("{error}{}", cause.unwrap_or_default()));
+            Ok(look)
         }
         outcome => outcome,
     }
@@ -171,19 +186,22 @@ fn look<'a>(
 ) -> Result<Look<'a>, CheckError> {
     let mut findings = Findings::default();
     observer.phase("checking snapshots");
-    let snapshots = snapshots::check(repo, &mut findings)?;
+    let list = snapshots::check(repo, &mut findings)?;
+    let references = counts::begin(repo, &list, &mut findings, observer)?;
     observer.phase("checking the index");
     let view = Arc::new(repo.reader_view()?);
     let listed = packs::list(repo, &mut findings)?;
     control::check(repo, &listed, &mut findings, observer)?;
     let reader = Arc::new(ChunkReader::new(Arc::clone(repo), Arc::clone(&view)));
-    let report = CheckReport { snapshots_checked: snapshots.len() as u64, ..CheckReport::default() };
+    let report = CheckReport { snapshots_checked: list.snapshots.len() as u64, ..CheckReport::default() };
     let standing = Standing::new(view);
-    let mut look = Look { repo, observer, findings, report, snapshots, standing, reader, listed };
+    let snapshots = list.snapshots;
+    let mut look = Look { repo, observer, findings, report, snapshots, standing, reader, listed, references };
     packs::check_index_objects(&mut look)?;
     packs::check_lengths(&mut look)?;
     observer.phase("checking trees");
     trees::check(&mut look)?;
+    counts::compare(&mut look)?;
     if options.directories {
         observer.phase("checking the directories of packs");
         packs::check_directories(&mut look)?;

@@ -156,7 +156,7 @@ pub fn undo(
 fn bring_back(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Result<BroughtBack, ForgetError> {
     let lease = Lease::register(repo, "undo-forget")?;
     let back = match bring_back_under(repo, id, observer, &lease) {
-        Err(ForgetError::Repo(error)) if error.is_damage() && lease.is_fenced() => {
+        Err(ForgetError::Repo(error)) if error.is_damage() && lease.has_tombstone() => {
             return Err(RepoError::Fenced.into());
         }
         // A prune may take it, and what it needs, at any moment.

@@ -6,7 +6,7 @@
 //! | Floor | Modules |
 //! | --- | --- |
 //! | 6 faces | [`cli`] |
-//! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`prune`], [`check`] |
+//! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`prune`], [`check`], [`stats`] |
 //! | 3 repository | [`repo`] |
 //! | 2 devices | [`storage`], [`index`], [`source`], [`target`] |
 //! | 1 codecs | [`hash`], [`chunker`], [`compress`], [`crypto`], [`mod@format`] |
@@ -38,5 +38,6 @@ pub mod forget;
 pub mod prune;
 pub mod restore;
 pub mod retention;
+pub mod stats;
 
 pub mod cli;

@@ -19,6 +19,7 @@ mod fates;
 mod look;
 mod rewrite;
 mod settle;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -154,6 +155,12 @@ pub enum PruneError {
     CountsWrong {
         /// How many contradictions.
         count: u64,
+    },
+    /// An index object says that a pack holds what it does not, and something would have been deleted because of it.
+    #[error("an index object says something else of {pack} than the pack itself")]
+    IndexLies {
+        /// Name of the pack.
+        pack: String,
     },
     /// What would be deleted is so much that somebody must confirm it.
     #[error("{0}")]
@@ -309,6 +316,7 @@ impl Run<'_> {
         if doomed.packs.is_empty() && stale.is_empty() {
             return Ok(Planned::Nothing);
         }
+        trust::confirm(self.repo, &look, &doomed.packs)?;
         doomed.index_objects = look.index_objects_of(&doomed.packs)?;
         doomed.index_objects.extend(stale);
         self.create_plan(number, &look, &doomed)

@@ -21,7 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use faulty::{Afterwards, Calls, Fault, FaultPlan, FaultyStorage};
-pub use local::{Leftovers, LocalStorage, LocalStorageOptions};
+pub use local::{FileSystem, Leftovers, LocalStorage, LocalStorageOptions};
 pub use mapped::MappedObject;
 pub use memory::MemoryStorage;
 pub use name::{NameError, ObjectName};

@@ -31,6 +31,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("prune", 4),
     ("restore", 4),
     ("retention", 4),
+    ("stats", 4),
     ("cli", 6),
 ];
 

@@ -75,6 +75,8 @@ pub enum FindingCode {
     NodeDamaged,
     /// A chunk that a snapshot needs is in no pack.
     ChunkMissing,
+    /// The local index was damaged, or its reference counts were wrong; it is made again.
+    LocalIndexWrong,
 }
 
 impl fmt::Display for FindingCode {
@@ -245,6 +247,26 @@ impl Findings {
             found.snapshots.insert(snapshot);
             if found.paths.len() < PATH_COUNT_MAX && !found.paths.contains(path) {
                 found.paths.insert(path.to_vec());
+            }
+        }
+    }
+
+    /// A pack that is gone, and in which no snapshot needs anything, is no damage: a prune that was interrupted may
+    /// leave its description behind. Nothing is excused while any snapshot is incomplete, because nobody knows then
+    /// what it would have led to.
+    pub fn excuse_unneeded(&mut self) {
+        let is_damage = |found: &Collected| {
+            found.finding.severity == Severity::Damage && !found.is_dropped && found.replaced_by.is_none()
+        };
+        let touches = |found: &Collected| !found.snapshots.is_empty() || !found.finding.snapshots.is_empty();
+        if self.omitted > 0 || self.list.iter().any(|found| is_damage(found) && touches(found)) {
+            return;
+        }
+        for found in &mut self.list {
+            if is_damage(found) && found.finding.code == FindingCode::PackMissing {
+                found.finding.severity = Severity::Note;
+                "the pack is gone, and no snapshot needs anything that was only in it"
+                    .clone_into(&mut found.finding.message);
             }
         }
     }

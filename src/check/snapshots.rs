@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use super::CheckError;
 use super::findings::{Finding, FindingCode, Findings};
-use crate::format::snapshot::Snapshot;
 use crate::id::SnapshotId;
 use crate::index::{WitnessError, WitnessedNumber};
 use crate::repo::names;
 use crate::repo::{Repo, RepoError, SnapshotList};
 
-/// All snapshots that can be read. Those that cannot, and gaps in series, become findings.
-pub fn check(repo: &Arc<Repo>, findings: &mut Findings) -> Result<Vec<Snapshot>, CheckError> {
+/// All snapshots. Those that cannot be read, and gaps in series, become findings.
+pub fn check(repo: &Arc<Repo>, findings: &mut Findings) -> Result<SnapshotList, CheckError> {
     let (list, contradiction) = repo.examine_snapshots()?;
     for (id, reason) in &list.damaged {
         let finding = Finding::damage(FindingCode::SnapshotDamaged, names::snapshot(id), reason.clone());
@@ -40,7 +39,7 @@ pub fn check(repo: &Arc<Repo>, findings: &mut Findings) -> Result<Vec<Snapshot>,
     if predecessors(&list, findings) {
         numbers(&list, findings);
     }
-    Ok(list.snapshots)
+    Ok(list)
 }
 
 /// Whether every snapshot that another one continues is there, or was forgotten. If not, that becomes findings.

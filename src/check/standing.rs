@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::findings::FindingNumber;
 use crate::format::container::TAG_LEN;
 use crate::id::{ContentId, PackId};
-use crate::index::{FrameRow, IndexError, PackNumber, Place};
+use crate::index::{FrameRow, IndexError, PackNumber, Place, Places};
 use crate::repo::{RepoError, View};
 
 /// What is lost of a pack.
@@ -67,18 +67,33 @@ impl Standing {
 
     /// The place that readers choose for an id, if what is there can be read as far as is known.
     pub fn find(&self, id: &ContentId) -> Result<Result<Place, Loss>, RepoError> {
-        self.find_below(id, u8::MAX)
+        self.find_and_first(id).map(|(found, _)| found)
+    }
+
+    /// As [`Self::find`], with the first copy of all, by which an id can be told from others.
+    pub fn find_and_first(&self, id: &ContentId) -> Result<(Result<Place, Loss>, Option<Place>), RepoError> {
+        let places = self.view.index().lookup(&id.prefix())?;
+        let first = if places.len() > 1 { places.iter().min() } else { places.first() };
+        Ok((self.find_among(id, &places, u8::MAX)?, first))
     }
 
     /// As [`Self::find`], among the copies that lie less deep than `depth`.
     fn find_below(&self, id: &ContentId, depth: u8) -> Result<Result<Place, Loss>, RepoError> {
+        self.find_among(id, &self.view.index().lookup(&id.prefix())?, depth)
+    }
+
+    fn find_among(
+        &self,
+        id: &ContentId,
+        places: &Places,
+        depth: u8,
+    ) -> Result<Result<Place, Loss>, RepoError> {
         if let Some(finding) = self.ids.get(id) {
             return Ok(Err(Loss::Found(*finding)));
         }
         let has_bases = self.view.index().has_bases();
         let mut loss = Loss::Nowhere(*id);
         let mut best: Option<(u8, Place)> = None;
-        let places = self.view.index().lookup(&id.prefix())?;
         for place in places.iter() {
             let place_depth = if has_bases { self.frame(place)?.depth } else { 0 };
             if place_depth >= depth {

@@ -15,6 +15,7 @@ use crate::event::Progress;
 use crate::format::tree::ChunkRef;
 use crate::id::ContentId;
 use crate::index::Place;
+use crate::index::counts::ReferenceSum;
 use crate::repo::names;
 use crate::repo::{DamageReason, NodeRef, References, RepoError, TreeReader, references};
 use crate::storage::StorageError;
@@ -37,6 +38,8 @@ struct Outcome {
     nodes: Vec<NodeRef>,
     chunk_count: u64,
     losses: Vec<(ContentId, Loss)>,
+    /// What the node refers to in files, where references are counted.
+    references: ReferenceSum,
     /// A chunk for which the node states another length than the pack.
     wrong_len: Option<ContentId>,
     failure: Option<RepoError>,
@@ -52,14 +55,21 @@ pub fn check(look: &mut Look<'_>) -> Result<(), CheckError> {
         look.stop_if_interrupted()?;
         let batch = pending.split_off(pending.len().saturating_sub(BATCH_COUNT));
         let standing = &look.standing;
-        let found = batch.into_par_iter().map(|node| Ok((node, standing.find(&node.content())?)));
+        let found = batch.into_par_iter().map(|node| Ok((node, standing.find_and_first(&node.content())?)));
         let mut placed = Vec::new();
-        for (node, found) in found.collect::<Result<Vec<_>, RepoError>>()? {
+        for (node, (found, first)) in found.collect::<Result<Vec<_>, RepoError>>()? {
+            look.references.as_mut().zip(first).into_iter().for_each(|(sum, first)| sum.add(first));
             match found {
-                Ok(place) if place_key(place).is_none_or(|key| visited.insert(key)) => {
-                    placed.push((place, node));
+                Ok(place) => {
+                    let key = place_key(place);
+                    if key.is_none() {
+                        // It may be read again, and would then be counted again.
+                        look.references = None;
+                    }
+                    if key.is_none_or(|key| visited.insert(key)) {
+                        placed.push((place, node));
+                    }
                 }
-                Ok(_) => {}
                 Err(loss) => drop(lost(look, node.content(), loss, FindingCode::NodeMissing)),
             }
         }
@@ -67,12 +77,15 @@ pub fn check(look: &mut Look<'_>) -> Result<(), CheckError> {
         let standing = &look.standing;
         let frames: Vec<_> =
             placed.chunk_by(|(a, _), (b, _)| (a.pack, a.frame) == (b.pack, b.frame)).collect();
+        let is_counting = look.references.is_some();
         let outcomes = frames.into_par_iter().map(|nodes| {
-            let read = nodes.iter().map(|(place, node)| examine(&reader, standing, *node, *place));
+            let read =
+                nodes.iter().map(|(place, node)| examine(&reader, standing, *node, *place, is_counting));
             read.collect::<Result<Vec<_>, RepoError>>()
         });
         for outcome in outcomes.collect::<Result<Vec<_>, RepoError>>()?.into_iter().flatten() {
-            let Outcome { reference, nodes, chunk_count, losses, wrong_len, failure } = outcome;
+            let Outcome { reference, nodes, chunk_count, losses, references, wrong_len, failure } = outcome;
+            look.references.iter_mut().for_each(|sum| sum.merge(references));
             pending.extend(nodes);
             look.report.nodes_checked += 1;
             look.report.chunks_checked += chunk_count;
@@ -100,27 +113,40 @@ fn examine(
     standing: &Standing,
     reference: NodeRef,
     place: Place,
+    is_counting: bool,
 ) -> Result<Outcome, RepoError> {
     let mut outcome = Outcome {
         reference,
         nodes: Vec::new(),
         chunk_count: 0,
         losses: Vec::new(),
+        references: ReferenceSum::default(),
         wrong_len: None,
         failure: None,
     };
     match reader.examine_node(reference, place) {
         Ok(node) => {
-            let References { nodes, chunks } = references(node);
+            let References { mut nodes, chunks } = references(node);
+            // A node that is referred to twice is one reference.
+            let mut seen = HashSet::new();
+            nodes.retain(|node| seen.insert(*node));
             outcome.nodes = nodes;
             outcome.chunk_count = chunks.len() as u64;
+            let mut firsts = Vec::with_capacity(if is_counting { chunks.len() } else { 0 });
             for ChunkRef { id, len } in chunks {
-                match standing.find(&id.content())? {
+                let (found, first) = standing.find_and_first(&id.content())?;
+                if is_counting {
+                    firsts.extend(first.map(|first| (id, first)));
+                }
+                match found {
                     Ok(place) if place.len == len => {}
                     Ok(_) => outcome.wrong_len = Some(id.content()),
                     Err(loss) => outcome.losses.push((id.content(), loss)),
                 }
             }
+            firsts.sort_unstable();
+            firsts.dedup_by_key(|(id, _)| *id);
+            firsts.into_iter().for_each(|(_, first)| outcome.references.add(first));
         }
         Err(error) => outcome.failure = Some(error),
     }

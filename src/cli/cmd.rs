@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod check;
 pub mod completions;
+pub mod doctor;
 pub mod dump;
 pub mod forget;
 pub mod init;
@@ -11,6 +12,7 @@ pub mod ls;
 pub mod manpages;
 pub mod prune;
 pub mod restore;
+pub mod scrub;
 pub mod snapshots;
 pub mod stats;
 pub mod undo_forget;

@@ -78,6 +78,19 @@ impl Context {
         SecretSource::choose(self.globals.secrets(), Variables::Repository, &process_environment)
     }
 
+    /// Whether nothing names a secret, so that a person would be asked for one.
+    pub fn would_ask(&self) -> bool {
+        self.secret_source() == SecretSource::Ask
+    }
+
+    /// The file that holds the secret, if options or variables name one.
+    pub fn secret_file(&self) -> Option<PathBuf> {
+        match self.secret_source() {
+            SecretSource::PasswordFile(path) | SecretSource::KeyFile(path) => Some(path),
+            SecretSource::PasswordCommand(_) | SecretSource::Variable(_) | SecretSource::Ask => None,
+        }
+    }
+
     /// Begins to show a running operation that counts files, or something else; see [`Watch`].
     pub fn watch(&self, counted: &'static str) -> Result<Watch, Failure> {
         let face = Face::choose(self.globals.progress(&process_environment)?, self.globals.quiet);

@@ -126,6 +126,11 @@ impl Failure {
         self.is_index_damage
     }
 
+    /// The sentence and its causes in one line, for where it is not what ended the command.
+    pub fn in_one_line(&self) -> String {
+        std::iter::once(&self.sentence).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
+    }
+
     /// Tells it on standard error, in colour where that is wanted.
     pub fn show(&self) {
         if !self.is_quiet {

@@ -48,7 +48,7 @@ fn repo_hint(error: &RepoError) -> Option<&'static str> {
         }
         RepoError::Fenced => "a prune took this backup for dead; just run it again",
         RepoError::PruneUnderWay { .. } => {
-            "use a newer version of this program, or wait until the prune is done"
+            "use a newer version of this program, or wait until the prune is done; `repo check` says if it is damaged"
         }
         RepoError::NoSnapshot { .. } | RepoError::AmbiguousSnapshot { .. } => {
             "`repo snapshots` lists what there is"
@@ -182,10 +182,15 @@ impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         match error {
             PruneError::Repo(error) => error.into(),
-            PruneError::SnapshotUnreadable { .. }
-            | PruneError::SnapshotsVanished { .. }
-            | PruneError::ContentMissing { .. } => Failure::of(Exit::Damage, &error)
-                .hint("nothing was deleted; `repo check` says what is damaged"),
+            PruneError::SnapshotUnreadable { .. } | PruneError::ContentMissing { .. } => {
+                Failure::of(Exit::Damage, &error)
+                    .hint("nothing was deleted; `repo check` says what is damaged")
+            }
+            PruneError::SnapshotsVanished { .. } => Failure::of(Exit::Failed, &error).hint(
+                "nothing was deleted; put back what was removed by hand, or `repo check` says what is missing",
+            ),
+            PruneError::IndexLies { .. } => Failure::of(Exit::Damage, &error)
+                .hint("nothing was deleted; `repo check --directories` names every such pack"),
             PruneError::CountsWrong { .. } => {
                 Failure::of(Exit::Failed, &error).hint("the local index is made again by the next command")
             }

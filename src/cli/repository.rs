@@ -34,6 +34,13 @@ impl Context {
         Ok((Arc::new(repo), secret))
     }
 
+    /// Opens the place of the repository for somebody without a key. Nothing in it is changed.
+    pub fn open_storage(&self) -> Result<Arc<dyn Storage>, Failure> {
+        let place = self.place()?;
+        let storage = open_storage(&place, Leftovers::Keep)?;
+        if Repo::exists(&*storage)? { Ok(storage) } else { Err(no_repository(&place)) }
+    }
+
     /// Whether there is a repository at the place.
     pub fn has_repository(&self) -> Result<bool, Failure> {
         let place = self.place()?;

@@ -100,6 +100,11 @@ impl CacheFolder {
         Ok(self.repository_folder(repository)?.join(WITNESS_NAME))
     }
 
+    /// Where the witness of a repository is, or would be. Nothing is made.
+    pub fn witness_below(path: &Path, repository: RepositoryId) -> PathBuf {
+        path.join(repository.to_string()).join(WITNESS_NAME)
+    }
+
     /// Where it is noted when packs were last verified. Its folder exists afterwards.
     pub fn verified_path(&self, repository: RepositoryId) -> Result<PathBuf, CacheFolderError> {
         Ok(self.repository_folder(repository)?.join(VERIFIED_NAME))

@@ -44,6 +44,7 @@
 //! that nobody talks about is never read. An id is looked up only once for each node that appears.
 
 mod apply;
+mod audit;
 mod ledger;
 mod mark;
 mod packs;
@@ -60,6 +61,7 @@ use std::sync::atomic::Ordering;
 use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
 
 pub use apply::{ChildId, Counting, Durable, NodeToRead};
+pub use audit::{CountsAudit, ReferenceSum};
 pub use mark::Marked;
 pub(super) use packs::{packs_added, packs_removed};
 pub use queries::{CountedSnapshot, DeadEntries, DeadEntry, LostContent, PackUsage, UniqueBytes};

@@ -50,6 +50,8 @@ impl Run<'_> {
             Err(RepoError::Damaged { name, .. }) if name.starts_with(names::BODY) => {
                 return Ok(Some(self.decide_nothing(number, &name)?));
             }
+            // Of a newer version, perhaps, which knows what to do with it.
+            Err(RepoError::Damaged { .. }) => return Err(RepoError::PruneUnderWay { number }.into()),
             Err(error) if is_missing(&error) && !self.is_done(number)? => {
                 return Ok(Some(self.decide_nothing(number, "its list")?));
             }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::id::{ContentId, PackId};
@@ -51,6 +52,8 @@ pub struct Claims {
     view: RwLock<Arc<View>>,
     pending: Vec<Mutex<PrefixSet>>,
     packs: Mutex<Packs>,
+    /// This run can never commit: whatever it stores from now on is for nothing.
+    is_fenced: AtomicBool,
 }
 
 /// Packs that this run has to do with, beside those of its view.
@@ -66,7 +69,8 @@ impl Claims {
     /// Nothing is claimed yet; `view` says what is stored.
     pub fn new(view: Arc<View>) -> Self {
         let pending = (0..SHARD_COUNT).map(|_| Mutex::new(PrefixSet::default())).collect();
-        Self { view: RwLock::new(view), pending, packs: Mutex::default() }
+        let (packs, is_fenced) = (Mutex::default(), AtomicBool::new(false));
+        Self { view: RwLock::new(view), pending, packs, is_fenced }
     }
 
     fn shard(&self, key: &[u8; 16]) -> &Mutex<PrefixSet> {
@@ -74,8 +78,18 @@ impl Claims {
         self.pending.get(usize::from(*first) % SHARD_COUNT).expect("the remainder is below the count")
     }
 
+    /// Ends the run early: nothing can be claimed any more.
+    pub fn fence(&self) {
+        self.is_fenced.store(true, Ordering::Relaxed);
+    }
+
+    fn stop_if_fenced(&self) -> Result<(), RepoError> {
+        if self.is_fenced.load(Ordering::Relaxed) { Err(RepoError::Fenced) } else { Ok(()) }
+    }
+
     /// Claims an id that the caller is able to store now.
     pub fn claim(&self, id: &ContentId) -> Result<Claim, RepoError> {
+        self.stop_if_fenced()?;
         let key = id.prefix();
         let shard = self.shard(&key);
         if shard.lock().expect("no holder of this lock panics").contains(&key) {
@@ -92,12 +106,14 @@ impl Claims {
 
     /// Claims an id only if it is stored already; marks its pack as used.
     pub fn is_known(&self, id: &ContentId) -> Result<bool, RepoError> {
+        self.stop_if_fenced()?;
         let view = self.view.read().expect("no holder of this lock panics");
         Ok(view.claim(&id.prefix())?.is_some())
     }
 
     /// Claims an id as the base of a frame, if it is stored already; says how deep the copy lies that was claimed.
     pub fn claim_base(&self, id: &ContentId) -> Result<Option<u8>, RepoError> {
+        self.stop_if_fenced()?;
         let view = self.view.read().expect("no holder of this lock panics");
         match view.claim(&id.prefix())? {
             Some(place) => Ok(Some(view.frame(place.pack, place.frame)?.depth)),

@@ -79,8 +79,10 @@ pub enum RepoError {
     /// The commit was made impossible by a prune that waited too long for this writer.
     #[error("the backup was fenced by a prune")]
     Fenced,
-    /// A prune has begun that this version cannot take part in.
-    #[error("prune {number} is under way, and was begun by a newer version of this program")]
+    /// A prune has begun whose plan cannot be read. Nobody can know then what to keep away from.
+    #[error(
+        "prune {number} is under way, and its plan cannot be read: it was begun by a newer version of this program, or is damaged"
+    )]
     PruneUnderWay {
         /// Number of its plan.
         number: u64,
@@ -164,6 +166,9 @@ pub enum DamageReason {
     /// The parity behind it is not what was written.
     #[error("its parity is damaged")]
     Parity,
+    /// The shard hashes in its parity are not those of its content.
+    #[error("its content is not what its parity was made of")]
+    ParityDiffers,
     /// The parity that should be behind it is not there.
     #[error("its parity is missing")]
     NoParity,

@@ -5,7 +5,7 @@
 //! may a chunk be claimed.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +41,8 @@ struct Inner {
     next_number: AtomicU32,
     hold: Mutex<Option<Hold>>,
     claims: Mutex<Option<Arc<Claims>>>,
+    /// A prune has put a tombstone in the place of the snapshot.
+    is_fenced: AtomicBool,
 }
 
 /// What every statement of a lease says again.
@@ -67,28 +69,27 @@ impl Lease {
             next_number: AtomicU32::new(0),
             hold: Mutex::new(None),
             claims: Mutex::new(None),
+            is_fenced: AtomicBool::new(false),
         };
         inner.state()?;
-        let hold = match repo.storage().hold(&names::lease(&id, 0)) {
-            // A prune took this writer for dead already, and removed what it said.
-            Err(StorageError::Missing { .. }) => return Err(RepoError::Fenced),
-            hold => hold?,
+        let excluded = match inner.look_for_plans() {
+            Ok(excluded) => excluded,
+            Err(error) => {
+                // Nobody should have to wait for a writer that never began.
+                let _ = inner.end();
+                return Err(error);
+            }
         };
-        *inner.hold.lock().expect("no holder of this lock panics") = hold;
-        let settle = Duration::from_secs(repo.config.settle_seconds);
-        if !settle.is_zero() {
-            repo.clock().sleep(settle);
-        }
-        let (seen, excluded) = repo.newest_plan()?;
-        *inner.acknowledged() = Acknowledged { seen, holds: Vec::new() };
-        inner.state()?;
         let inner = Arc::new(inner);
         let alarm = repo.clock().alarm();
         let (beating, ringing) = (Arc::clone(&inner), Arc::clone(&alarm));
         let heartbeat = std::thread::spawn(move || {
             while ringing.wait(STATEMENT_INTERVAL) {
-                // A missed sign of life can at worst get this writer fenced, which it notices at its commit.
-                let _ = beating.beat();
+                // A missed sign of life can at worst get this writer fenced, which it notices with the next one, or at
+                // its commit.
+                if let Err(RepoError::Fenced) = beating.beat() {
+                    ringing.cancel();
+                }
             }
         });
         Ok(Self { inner, excluded, alarm, heartbeat: Some(heartbeat) })
@@ -101,11 +102,23 @@ impl Lease {
 
     /// What the writer relies on. Before this is told, nothing may be claimed.
     pub fn watch(&self, writer: &ChunkWriter) {
-        *self.inner.claims.lock().expect("no holder of this lock panics") = Some(writer.claims());
+        let claims = writer.claims();
+        *self.inner.claims.lock().expect("no holder of this lock panics") = Some(Arc::clone(&claims));
+        if self.is_fenced() {
+            claims.fence();
+        }
+    }
+
+    /// Whether a prune is known to have made the commit impossible.
+    pub fn is_fenced(&self) -> bool {
+        self.inner.is_fenced.load(Ordering::SeqCst)
     }
 
     /// Looks for new plans, keeps away from what they doom, and gives a sign of life that says what of it this writer
     /// uses already. Done every few minutes by itself.
+    ///
+    /// [`RepoError::Fenced`] if a prune took this writer for dead: then its work ends, because nothing can be claimed any
+    /// more, and its owner begins again under another lease.
     pub fn beat(&self) -> Result<(), RepoError> {
         self.inner.beat()
     }
@@ -115,10 +128,10 @@ impl Lease {
         self.inner.id
     }
 
-    /// Whether a prune took this writer for dead: its commit has become impossible. What it relied on may be gone then,
-    /// so that an error which looks like damage may be none.
-    pub fn is_fenced(&self) -> bool {
-        matches!(self.inner.repo.read_snapshot(self.inner.id), Ok(None))
+    /// Looks whether a prune has made the commit impossible. What this writer relied on may be gone then, so that an error
+    /// which looks like damage may be none.
+    pub fn has_tombstone(&self) -> bool {
+        self.is_fenced() || matches!(self.inner.repo.read_snapshot(self.inner.id), Ok(None))
     }
 
     /// The prune plan it has seen.
@@ -157,9 +170,28 @@ impl Drop for Lease {
 }
 
 impl Inner {
+    /// The rest of a registration, after the first statement: what an open plan dooms, which is acknowledged.
+    fn look_for_plans(&self) -> Result<HashSet<PackId>, RepoError> {
+        let hold = match self.repo.storage().hold(&names::lease(&self.id, 0)) {
+            // A prune took this writer for dead already, and removed what it said.
+            Err(StorageError::Missing { .. }) => return Err(RepoError::Fenced),
+            hold => hold?,
+        };
+        *self.hold.lock().expect("no holder of this lock panics") = hold;
+        let settle = Duration::from_secs(self.repo.config.settle_seconds);
+        if !settle.is_zero() {
+            self.repo.clock().sleep(settle);
+        }
+        let (seen, excluded) = self.repo.newest_plan()?;
+        *self.acknowledged() = Acknowledged { seen, holds: Vec::new() };
+        self.state()?;
+        Ok(excluded)
+    }
+
     /// An open plan that is new is acknowledged, with the packs of it that are used already. The acknowledgement says
     /// that nothing else of it will be used; so the packs are excluded first.
     fn beat(&self) -> Result<(), RepoError> {
+        self.look_for_tombstone()?;
         let (newest, doomed) = self.repo.newest_plan()?;
         if newest != self.acknowledged().seen {
             let holds = match self.claims.lock().expect("no holder of this lock panics").as_ref() {
@@ -172,6 +204,22 @@ impl Inner {
         }
         let number = self.state()?;
         self.forget_older_than(number)
+    }
+
+    /// What was stored so far is found by the next attempt, so the sooner it begins, the better.
+    fn look_for_tombstone(&self) -> Result<(), RepoError> {
+        match self.repo.read_snapshot(self.id) {
+            Err(RepoError::Storage(StorageError::Missing { .. })) | Ok(Some(_)) => Ok(()),
+            // A damaged one stands there as well: whoever wrote it, the name is taken.
+            Ok(None) | Err(RepoError::Damaged { .. }) => {
+                self.is_fenced.store(true, Ordering::SeqCst);
+                if let Some(claims) = self.claims.lock().expect("no holder of this lock panics").as_ref() {
+                    claims.fence();
+                }
+                Err(RepoError::Fenced)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn acknowledged(&self) -> std::sync::MutexGuard<'_, Acknowledged> {

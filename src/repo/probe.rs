@@ -9,6 +9,7 @@ use crate::units::ByteRange;
 
 const FIRST: &[u8] = b"kluis probe: the first bytes of this name";
 const SECOND: &[u8] = b"kluis probe: other bytes for the same name";
+const THIRD: &[u8] = b"kluis probe: a name in another case";
 
 /// Runs all probes with objects of their own and removes these again. Each promise is named with whether it holds.
 pub fn run(storage: &dyn Storage) -> Result<BTreeMap<String, bool>, RepoError> {
@@ -40,7 +41,8 @@ fn probe(
     let mut middle = Vec::new();
     storage.get_range(name, ByteRange { start: 6, len: 5 }, &mut middle)?;
     outcome.insert("ranges_are_exact".to_owned(), middle == b"probe");
-    let is_distinct = storage.create(other_case, SECOND)? == Created::Created && storage.get(name)? == FIRST;
+    let before = storage.get(name)?;
+    let is_distinct = storage.create(other_case, THIRD)? == Created::Created && storage.get(name)? == before;
     outcome.insert("names_are_case_sensitive".to_owned(), is_distinct);
     Ok(())
 }

@@ -15,6 +15,7 @@
 //! not take it back. If the sync of a folder fails, the caller gets an error and does not know whether the object
 //! exists, as the contract says. The name is not removed again: somebody else may have acted on it.
 
+mod file_system;
 mod folders;
 mod listing;
 mod temporary;
@@ -31,6 +32,8 @@ use std::path::{Path, PathBuf};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
+
+pub use file_system::FileSystem;
 
 use crate::storage::local::folders::{Folders, sync_folder};
 use crate::storage::local::temporary::{Temporary, TemporaryNames};
@@ -115,7 +118,7 @@ impl LocalStorage {
             // An absolute path stays true when the process changes its folder.
             place: std::path::absolute(path).map_err(failed)?,
             temporary_names: TemporaryNames::new().map_err(failed)?,
-            listing_lags: is_shared_by_hosts(file_system.f_type as u64),
+            listing_lags: FileSystem::from_magic(file_system.f_type as u64).is_shared,
         };
         match options.leftovers {
             // Leftovers cost space only. A reader without the right to remove them must still be able to read.
@@ -371,19 +374,4 @@ fn is_unused(path: &Path) -> io::Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// Whether a file system, named by the magic number of `statfs`, may show one host what another did with a delay.
-fn is_shared_by_hosts(magic: u64) -> bool {
-    const NFS: u32 = 0x6969;
-    const SMB: u32 = 0x517b;
-    const SMB2: u32 = 0xfe53_4d42;
-    const CIFS: u32 = 0xff53_4d42;
-    const FUSE: u32 = 0x6573_5546;
-    const PLAN9: u32 = 0x0102_1997;
-    const AFS: u32 = 0x5346_414f;
-    const VIRTUALBOX: u32 = 0x786f_4256;
-    // Some computers have it as a signed number of 32 bits.
-    let magic = (magic & u64::from(u32::MAX)) as u32;
-    [NFS, SMB, SMB2, CIFS, FUSE, PLAN9, AFS, VIRTUALBOX].contains(&magic)
 }

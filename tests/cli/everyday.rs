@@ -253,7 +253,7 @@ fn stats_add_up() {
     let vault = Vault::with_snapshot();
     vault.backup();
     let stats = vault.json(["stats"], 0);
-    assert_eq!((&stats["snapshots"], &stats["files"]), (&2.into(), &10.into()));
+    assert_eq!((&stats["snapshot_count"], &stats["files"]), (&2.into(), &10.into()));
     let number = |name: &str| stats[name].as_u64().unwrap();
     assert!(number("bytes_unique") < number("bytes_restored"), "{stats}");
     assert!(number("bytes_stored") > 0 && number("chunks") > 0, "{stats}");

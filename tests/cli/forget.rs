@@ -61,7 +61,7 @@ fn what_is_forgotten_is_gone_from_lists_and_comes_back() {
         "{}",
         named.stderr
     );
-    assert_eq!(vault.json(["stats"], 0)["snapshots"], 1);
+    assert_eq!(vault.json(["stats"], 0)["snapshot_count"], 1);
     vault.run(["check"]).expect(0);
 
     let listed = vault.json(["undo-forget"], 0);

@@ -2,13 +2,17 @@
 
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
+mod bad_input;
 mod damaged_index;
+mod doctor;
 mod everyday;
 mod forget;
 mod full_disk;
 mod help;
 mod home;
 mod repository;
+mod scrub;
 mod secrets;
+mod stats;
 mod streams;
 mod vault;

@@ -8,6 +8,7 @@ mod interlude;
 mod restored;
 mod tree;
 
+mod bad_input;
 mod bases;
 mod counts;
 mod crash;
@@ -17,5 +18,6 @@ mod processes;
 mod property;
 mod prune;
 mod real;
+mod recount;
 mod together;
 mod trouble;

@@ -132,7 +132,7 @@ fn show(report: &CheckReport, context: &Context, out: &mut Output) -> Result<(),
 }
 
 /// A line for the finding, and below it what it touches.
-fn show_finding(finding: &Finding, out: &mut Output) -> Result<(), Failure> {
+pub fn show_finding(finding: &Finding, out: &mut Output) -> Result<(), Failure> {
     let severity = match finding.severity {
         Severity::Damage => "damage",
         Severity::Note => "note",

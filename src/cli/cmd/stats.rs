@@ -1,115 +1,154 @@
 //! `repo stats`: says how large things are.
 
-use clap::Args;
-use serde::Serialize;
+use std::collections::HashSet;
+use std::sync::Arc;
 
-use crate::cli::args::Narrow;
+use clap::Args;
+
+use crate::cli::args::{Narrow, SnapshotName};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::render::{Align, Table};
-use crate::index::PackKind;
-use crate::repo::Repo;
+use crate::cli::render::{Align, Output, Table};
+use crate::format::snapshot::Snapshot;
+use crate::repo::{Repo, RepoError, SnapshotFilter, SnapshotList};
+use crate::stats::{self, Held, SnapshotStats, StatsReport};
 use crate::units::{ByteCount, count_text};
 
-/// Show how much is stored, and how much of it only once.
+/// Show how much is stored, how much of it only once, and how much of it for nothing.
 ///
-/// The options narrow which snapshots are counted; what is unique and stored is always that of the whole repository.
+/// For each snapshot it says what only that one holds: what forgetting it, and no other, would free. Snapshots that are
+/// named, and the options, narrow which ones are listed; what is unique, stored and unused is always that of the whole
+/// repository. The first time on a computer this reads the names and metadata of all snapshots; later only what is new.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
 Examples:
   repo stats
+  repo stats latest latest~1
   repo stats --host web1 --json")]
 pub struct StatsArgs {
+    /// Only these snapshots.
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<SnapshotName>,
+
     #[command(flatten)]
     pub narrow: Narrow,
 }
 
-/// What is stored, in numbers.
-#[derive(Debug, Default, Serialize)]
-struct Stats {
-    snapshots: u64,
-    /// Files of all snapshots together.
-    files: u64,
-    bytes_restored: u64,
-    bytes_unique: u64,
-    bytes_compressed: u64,
-    bytes_stored: u64,
-    packs: u64,
-    frames: u64,
-    chunks: u64,
-    tree: TreeStats,
-}
-
-/// The same for what keeps names and metadata.
-#[derive(Debug, Default, Serialize)]
-struct TreeStats {
-    bytes_unique: u64,
-    bytes_stored: u64,
-    packs: u64,
-    nodes: u64,
-}
-
-/// Adds up what snapshots, index and storage say.
+/// Adds up what snapshots, index, counts and storage say.
 pub fn run(args: &StatsArgs, context: &Context) -> Result<Exit, Failure> {
-    let stats = context.with_repository(|repo| gather(args, repo))?;
-    context.show(&stats, |out| {
-        let mut table = Table::new(&[("", Align::Left), ("", Align::Right)]);
-        let size = |bytes: u64| ByteCount(bytes).to_string();
-        let ratio = stats.bytes_restored as f64 / stats.bytes_stored.max(1) as f64;
-        let rows = [
-            ("snapshots", count_text(stats.snapshots)),
-            ("files in them", count_text(stats.files)),
-            ("size as restored", size(stats.bytes_restored)),
-            ("unique", size(stats.bytes_unique)),
-            ("unique, compressed", size(stats.bytes_compressed)),
-            ("stored, with parity", size(stats.bytes_stored)),
-            ("restored for each stored", format!("{ratio:.1}")),
-            ("packs", count_text(stats.packs)),
-            ("frames", count_text(stats.frames)),
-            ("chunks", count_text(stats.chunks)),
-            ("names and metadata, stored", size(stats.tree.bytes_stored)),
-            ("nodes of folders and lists", count_text(stats.tree.nodes)),
-        ];
-        rows.into_iter().for_each(|(name, value)| table.row([name, &value]));
-        // The table has no headings worth a line.
-        table.lines().iter().skip(1).try_for_each(|line| out.line(line))
-    })?;
-    Ok(Exit::Done)
+    let (report, damaged) = context.with_repository(|repo| gather(args, repo, context))?;
+    for (id, reason) in damaged {
+        context.warn(&format!("snapshot {id} cannot be read: {reason}"));
+    }
+    if let Some(reason) = &report.counts_missing_because {
+        context.warn(&format!("what is unused cannot be told: {reason}"));
+    }
+    context.show(&report, |out| show(&report, out))?;
+    Ok(if report.counts_missing_because.is_none() { Exit::Done } else { Exit::Damage })
 }
 
-fn gather(args: &StatsArgs, repo: &Repo) -> Result<Stats, Failure> {
-    let mut stats = Stats::default();
-    for snapshot in args.narrow.narrowed(repo.snapshots()?).snapshots {
-        stats.snapshots += 1;
-        stats.files += snapshot.totals.files;
-        stats.bytes_restored = stats.bytes_restored.saturating_add(snapshot.totals.bytes);
+type Damaged = Vec<(String, String)>;
+
+fn gather(args: &StatsArgs, repo: &Arc<Repo>, context: &Context) -> Result<(StatsReport, Damaged), Failure> {
+    let list = repo.snapshots()?;
+    let chosen = chosen(args, &list)?;
+    let watch = context.watch("nodes")?;
+    let report = stats::run(repo, &list, &chosen, &watch).map_err(|error| match error {
+        RepoError::Ended if context.is_interrupted() => Failure::interrupted(),
+        error => error.into(),
+    });
+    drop(watch);
+    let damaged = list.damaged.iter().map(|(id, reason)| (id.short(), reason.clone())).collect();
+    Ok((report?, damaged))
+}
+
+/// The snapshots that are meant, oldest first, each once.
+fn chosen<'l>(args: &StatsArgs, list: &'l SnapshotList) -> Result<Vec<&'l Snapshot>, Failure> {
+    let fitting = || list.snapshots.iter().filter(|snapshot| args.narrow.fits(snapshot));
+    if args.snapshots.is_empty() {
+        return Ok(fitting().collect());
     }
-    let index = repo.sync_index()?;
-    let mut packs = Vec::new();
-    index.visit_packs(&mut |number, row| packs.push((number, row)))?;
-    for (number, row) in packs {
-        let frames = index.frames(number)?;
-        let plain: u64 = frames.iter().map(|frame| u64::from(frame.plain_len)).sum();
-        match row.kind {
-            PackKind::Data => {
-                stats.packs += 1;
-                stats.frames += frames.len() as u64;
-                stats.chunks += u64::from(row.chunk_count);
-                stats.bytes_unique += plain;
-                stats.bytes_compressed += frames.iter().map(|frame| u64::from(frame.stored_len)).sum::<u64>();
-            }
-            PackKind::Meta => {
-                stats.tree.packs += 1;
-                stats.tree.nodes += u64::from(row.chunk_count);
-                stats.tree.bytes_unique += plain;
-            }
+    let narrowed = SnapshotList { snapshots: fitting().cloned().collect(), ..SnapshotList::default() };
+    let mut named = HashSet::new();
+    for name in &args.snapshots {
+        let from = match name {
+            SnapshotName::Latest(_) => &narrowed,
+            SnapshotName::Prefix(_) => list,
+        };
+        named.insert(from.select(&name.to_string(), &SnapshotFilter::default())?.id);
+    }
+    Ok(list.snapshots.iter().filter(|snapshot| named.contains(&snapshot.id)).collect())
+}
+
+fn size(bytes: u64) -> String {
+    ByteCount(bytes).to_string()
+}
+
+fn show(stats: &StatsReport, out: &mut Output) -> Result<(), Failure> {
+    if !stats.snapshots.is_empty() {
+        for line in snapshots(stats).lines() {
+            out.line(&line)?;
         }
+        out.line("")?;
     }
-    for ((kind, _), len) in repo.list_packs()?.packs {
-        match kind {
-            PackKind::Data => stats.bytes_stored += len,
-            PackKind::Meta => stats.tree.bytes_stored += len,
-        }
+    let mut table = Table::new(&[("", Align::Left), ("", Align::Right)]);
+    let stored = stats.bytes_stored + stats.tree.bytes_stored;
+    let ratio = stats.bytes_restored as f64 / stored.max(1) as f64;
+    let mut rows = vec![
+        ("snapshots", count_text(stats.snapshot_count)),
+        ("files in them", count_text(stats.files)),
+        ("size as restored", size(stats.bytes_restored)),
+        ("only in these, stored", held(stats.together, |held| size(held.bytes_stored))),
+        ("unique chunks", size(stats.bytes_unique)),
+        ("unique chunks, compressed", size(stats.bytes_compressed)),
+        ("stored", size(stored)),
+        ("of these names and metadata", size(stats.tree.bytes_stored)),
+        ("unused", stats.bytes_unused.map_or_else(|| "?".to_owned(), size)),
+        ("restored for each stored", format!("{ratio:.1}")),
+        ("packs", count_text(stats.packs + stats.tree.packs)),
+        ("frames", count_text(stats.frames)),
+        ("frames with bases", count_text(stats.bases.frames)),
+        ("chunks", count_text(stats.chunks)),
+        ("nodes of folders and lists", count_text(stats.tree.nodes)),
+    ];
+    if stats.bases.frames > 0 {
+        rows.push(("differences, plain", size(stats.bases.bytes_unique)));
+        rows.push(("differences, stored", size(stats.bases.bytes_compressed)));
     }
-    Ok(stats)
+    if stats.undescribed.packs > 0 {
+        rows.push(("packs that nothing describes", count_text(stats.undescribed.packs)));
+        rows.push(("their size", size(stats.undescribed.bytes_stored)));
+    }
+    rows.into_iter().for_each(|(name, value)| table.row([name, &value]));
+    // The table has no headings worth a line.
+    table.lines().iter().skip(1).try_for_each(|line| out.line(line))
+}
+
+fn held(held: Option<Held>, of: impl Fn(&Held) -> String) -> String {
+    held.as_ref().map_or_else(|| "?".to_owned(), of)
+}
+
+fn snapshots(stats: &StatsReport) -> Table {
+    let columns = [
+        ("ID", Align::Left),
+        ("Time", Align::Left),
+        ("Host", Align::Left),
+        ("Files", Align::Right),
+        ("Size", Align::Right),
+        ("Only here", Align::Right),
+        ("Stored", Align::Right),
+    ];
+    let mut table = Table::new(&columns);
+    for SnapshotStats { id, time, host, files, bytes_restored, only_here } in &stats.snapshots {
+        table.row([
+            id.short(),
+            time.to_string(),
+            host.clone(),
+            count_text(*files),
+            size(*bytes_restored),
+            held(*only_here, |held| size(held.bytes)),
+            held(*only_here, |held| size(held.bytes_stored)),
+        ]);
+    }
+    table
 }

@@ -54,6 +54,14 @@ pub fn repair(
     Err(error)
 }
 
+/// Whether every shard of a payload has the hash that `parity`, which follows it, states in either of its tables. Both
+/// altered together may agree all the same: this finds rot, not forgery.
+pub fn vouches_for(payload: &[u8], parity: &[u8]) -> bool {
+    let payload_len = payload.len() as u64;
+    payload_len <= limits::PACK_BYTES_MAX
+        && Damaged::new(payload, parity, &geometry(payload_len)).is_whole.iter().all(|is_whole| *is_whole)
+}
+
 fn repair_with(stored: &[u8], shape: &Geometry, expected: &[u8; 32]) -> Result<Vec<u8>, ParityError> {
     let payload_len = usize::try_from(shape.payload_len).map_err(|_| ParityError::NotFound)?;
     // Whatever reaches into the payload from behind has taken all parity with it. This also bounds what is allocated.

@@ -277,7 +277,7 @@ fn mark_bases(reading: &ReadTransaction, marked: &mut Marked) -> Result<(), Inde
 }
 
 /// The entries of a block with their numbers.
-fn numbered_entries(
+pub(super) fn numbered_entries(
     key: [u8; 6],
     stored: &[u8],
 ) -> Result<impl Iterator<Item = (LocalNumber, Entry)>, IndexError> {
@@ -288,7 +288,7 @@ fn numbered_entries(
     Ok(entries.map(move |(at, entry)| (LocalNumber::new(pack, first + at), entry)))
 }
 
-fn keeper_of(
+pub(super) fn keeper_of(
     reading: &ReadTransaction,
     number: LocalNumber,
     entry: Entry,
@@ -302,7 +302,7 @@ fn keeper_of(
     }
 }
 
-fn entry_of(reading: &ReadTransaction, number: LocalNumber) -> Result<Entry, IndexError> {
+pub(super) fn entry_of(reading: &ReadTransaction, number: LocalNumber) -> Result<Entry, IndexError> {
     let key = super::rows::block_key(number.block());
     let blocks = reading.open_table(BLOCKS)?;
     let row = blocks.get(key)?.ok_or_else(|| IndexError::damaged("a block of counts is missing"))?;

@@ -175,6 +175,16 @@ fn assert_right(index: &Index, snapshots: &BTreeSet<u8>, absent: &HashSet<PackId
     let live: Vec<_> = keys.iter().map(|key| expected.counts.contains_key(key)).collect();
     assert_eq!(index.are_live(&keys).unwrap(), live);
     assert_eq!(index.confirm_dead().unwrap(), []);
+    let audit = index.audit_counts().unwrap();
+    if let Some(references) = audit.references {
+        let view = index.view().unwrap();
+        let mut wanted = ReferenceSum::default();
+        for (key, count) in &expected.counts {
+            let first = view.lookup(key).unwrap().iter().min().unwrap();
+            (0..*count).for_each(|_| wanted.add(first));
+        }
+        assert_eq!(references, wanted);
+    }
     let marked = index.mark().unwrap();
     assert_eq!(marked.count(), expected.counts.len() as u64);
     let (usage, mut nominated) = (index.pack_usage().unwrap(), index.packs_with_dead_bytes().unwrap());

@@ -202,6 +202,8 @@ fn a_folder_that_was_made_again_is_synced_again() {
 
 #[test]
 fn network_file_systems_are_known_by_their_magic_number() {
-    assert!(is_shared_by_hosts(0x6969) && is_shared_by_hosts(0xffff_ffff_ff53_4d42));
-    assert!(!is_shared_by_hosts(0xef53) && !is_shared_by_hosts(0x0102_1994));
+    assert!(
+        FileSystem::from_magic(0x6969).is_shared && FileSystem::from_magic(0xffff_ffff_ff53_4d42).is_shared
+    );
+    assert!(!FileSystem::from_magic(0xef53).is_shared && !FileSystem::from_magic(0x0102_1994).is_shared);
 }

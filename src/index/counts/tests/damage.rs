@@ -101,6 +101,28 @@ fn a_flipped_counter_is_always_stopped_by_the_mark_and_by_the_confirmation() {
 }
 
 #[test]
+fn a_flipped_counter_is_always_found_by_the_audit() {
+    let bytes = counted_file();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index.redb");
+    std::fs::write(&path, &bytes).unwrap();
+    let index = open(&path);
+    index.audit_counts().unwrap();
+    let counts = index.dump_counts().unwrap().counts;
+    drop(index);
+    for (key, count) in &counts {
+        for by in BTreeSet::from([1, *count]) {
+            std::fs::write(&path, &bytes).unwrap();
+            let index = open(&path);
+            lower(&index, key, by);
+            let found = index.audit_counts();
+            assert!(matches!(found, Err(IndexError::Damaged { .. })), "{key:?} by {by}: {found:?}");
+        }
+    }
+    assert!(counts.len() > 20);
+}
+
+#[test]
 fn a_flipped_bit_of_the_file_is_noticed_or_costs_nothing() {
     let bytes = counted_file();
     let folder = tempfile::tempdir().unwrap();
