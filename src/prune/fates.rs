@@ -2,8 +2,12 @@
 
 use std::str::FromStr;
 
+use crate::index::FrameRow;
 use crate::index::counts::PackUsage;
 use crate::units::ByteCount;
+
+/// What is compressed by itself is usually so many times shorter, at least.
+const USUAL_RATIO: u64 = 4;
 
 /// A share in hundredths of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +109,13 @@ pub fn decide(
     deleted.into_iter().map(|pack| (pack, Fate::Delete)).chain(partly).collect()
 }
 
+/// By how many bytes a pack grows when it is rewritten because differences in it are stored by themselves again.
+pub fn growth_bytes(frames: &[FrameRow]) -> u64 {
+    let based = frames.iter().filter(|frame| frame.depth > 0);
+    let plainly = |frame: &FrameRow| u64::from(frame.plain_len) / USUAL_RATIO;
+    based.map(|frame| plainly(frame).saturating_sub(u64::from(frame.stored_len))).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,5 +170,21 @@ mod tests {
         for text in ["100%", "-1%", "", "%", "many", "NaN%"] {
             assert_eq!(parsed(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn differences_grow_when_they_are_stored_by_themselves() {
+        let frame = |depth, stored_len| FrameRow {
+            offset: 112,
+            stored_len,
+            plain_len: 4000,
+            codec: if depth > 0 { 2 } else { 1 },
+            depth,
+            list_hash: [0; 16],
+            bases: Vec::new(),
+        };
+        assert_eq!(growth_bytes(&[frame(0, 10), frame(0, 900)]), 0);
+        assert_eq!(growth_bytes(&[frame(1, 10), frame(0, 10), frame(3, 100)]), 990 + 900);
+        assert_eq!(growth_bytes(&[frame(1, 2000)]), 0);
     }
 }

@@ -35,7 +35,17 @@ struct Scene {
 }
 
 impl Scene {
+    /// With a file that rests on what it was the night before.
     fn new() -> Self {
+        Self::made(true)
+    }
+
+    /// Without bases, so that it is known which pack holds what.
+    fn plain() -> Self {
+        Self::made(false)
+    }
+
+    fn made(has_bases: bool) -> Self {
         let source = tempfile::tempdir().unwrap();
         let root = source.path().to_owned();
         let storage = MemoryStorage::new();
@@ -46,6 +56,11 @@ impl Scene {
         for night in 0..4u64 {
             write(&root, "stays", &noise(50_000, 1));
             write(&root, "often", &noise(60_000, 100 + night));
+            if has_bases {
+                let mut dump = noise(300_000, 2);
+                dump.iter_mut().step_by(10_000).for_each(|byte| *byte = night as u8);
+                write(&root, "dump", &dump);
+            }
             write(&root, &format!("once-{night}"), &noise(40_000, 200 + night));
             for small in 0..20u64 {
                 let seed = if small % 4 == night { 1000 * night + small } else { small };
@@ -56,6 +71,7 @@ impl Scene {
             ids.push(id);
             std::fs::remove_file(root.join(format!("once-{night}"))).unwrap();
         }
+        assert_eq!(repo.sync_index().unwrap().has_bases(), has_bases);
         let list = repo.snapshots().unwrap();
         let doomed = [ids[0], ids[2]];
         forget::run(&repo, &list, &doomed, &ForgetOptions::default(), &Silent::default()).unwrap();
@@ -109,7 +125,7 @@ fn assert_clean_after_two(memory: &MemoryStorage, cache: &Path, place: &str) {
 
 #[test]
 fn a_prune_frees_what_nobody_needs_and_keeps_the_rest() {
-    let scene = Scene::new();
+    let scene = Scene::plain();
     let memory = scene.memory();
     let cache = cache_folder();
     let repo = open(Arc::new(memory.clone()), cache.path()).unwrap();
@@ -307,7 +323,7 @@ fn a_writer_that_acknowledges_a_plan_keeps_what_it_uses_and_uses_nothing_else_of
     use kluis::index::PackKind;
     use kluis::repo::{ChunkWriter, Lease, WriterOptions};
 
-    let scene = Scene::new();
+    let scene = Scene::plain();
     let memory = scene.memory();
     let writer_cache = cache_folder();
     let writing = open(Arc::new(memory.clone()), writer_cache.path()).unwrap();
