@@ -246,13 +246,36 @@ fn attempt(
     options: &BackupOptions,
     observer: &dyn Observer,
     sources: &[PathBuf],
-    mut store: impl FnMut(&mut Run<'_>) -> Result<Outcome, BackupError>,
+    store: impl FnMut(&mut Run<'_>) -> Result<Outcome, BackupError>,
 ) -> Result<BackupReport, BackupError> {
     let begun = Instant::now();
     let lease = if options.dry_run { None } else { Some(Lease::register(repo, "backup")?) };
+    let mut report = match attempt_under(repo, options, observer, lease.as_ref(), sources, store) {
+        Err(BackupError::Repo(error))
+            if error.is_damage() && lease.as_ref().is_some_and(Lease::has_tombstone) =>
+        {
+            return Err(RepoError::Fenced.into());
+        }
+        outcome => outcome?,
+    };
+    if let Some(Err(error)) = lease.map(Lease::end) {
+        observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
+    }
+    report.duration_seconds = begun.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn attempt_under(
+    repo: &Arc<Repo>,
+    options: &BackupOptions,
+    observer: &dyn Observer,
+    lease: Option<&Lease>,
+    sources: &[PathBuf],
+    mut store: impl FnMut(&mut Run<'_>) -> Result<Outcome, BackupError>,
+) -> Result<BackupReport, BackupError> {
     let started_at = options.labels.time.unwrap_or_else(|| repo.clock().now());
     observer.phase("reading what is stored");
-    let (view, absent) = resume::view(repo, lease.as_ref(), observer)?;
+    let (view, absent) = resume::view(repo, lease, observer)?;
     for pack in &absent {
         observer.note(&format!(
             "pack {} is missing or short; what it held is stored again where it is met",
@@ -262,7 +285,7 @@ fn attempt(
     let view = Arc::new(view);
     let snapshots = repo.snapshots()?;
     let parent = parent::choose(&snapshots, repo, options, sources)?;
-    let lease_id = lease.as_ref().map_or(SnapshotId::new([0; 16]), Lease::id);
+    let lease_id = lease.map_or(SnapshotId::new([0; 16]), Lease::id);
     let chunk_reader = Arc::new(ChunkReader::new(Arc::clone(repo), Arc::clone(&view)));
     let writer_options = WriterOptions {
         compression: options.compression,
@@ -278,7 +301,7 @@ fn attempt(
         tree_reader: Arc::new(TreeReader::new(chunk_reader)),
         writer: ChunkWriter::start(repo, lease_id, view, writer_options),
     };
-    if let Some(lease) = &lease {
+    if let Some(lease) = lease {
         lease.watch(&run.writer);
     }
     let stored = store(&mut run);
@@ -286,27 +309,21 @@ fn attempt(
     let outcome = match stored {
         Ok(outcome) => outcome,
         // Whatever error was met first on the way out, this is why.
-        Err(_) if lease.as_ref().is_some_and(Lease::is_fenced) => return Err(RepoError::Fenced.into()),
+        Err(_) if lease.is_some_and(Lease::is_fenced) => return Err(RepoError::Fenced.into()),
         Err(error) => return Err(abandon(writer, error)),
     };
     observer.phase("finishing");
     let written = writer.finish()?;
     let mut report = report(&outcome, written, parent.as_ref());
     let is_skipped = options.skip_if_unchanged && is_unchanged(repo, parent.as_ref(), &outcome)?;
-    if let Some(lease) = lease {
-        if !is_skipped {
-            let snapshot = snapshot(repo, options, &lease, started_at, &snapshots, outcome, written);
-            repo.commit_snapshot(&snapshot)?;
-            report.snapshot_id = Some(snapshot.id.to_string());
-            if let Err(error) = repo.after_commit(&snapshot) {
-                observer.note(&format!("the snapshot is stored, but not its second copy: {error}"));
-            }
-        }
-        if let Err(error) = lease.end() {
-            observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
+    if let Some(lease) = lease.filter(|_| !is_skipped) {
+        let snapshot = snapshot(repo, options, lease, started_at, &snapshots, outcome, written);
+        repo.commit_snapshot(&snapshot)?;
+        report.snapshot_id = Some(snapshot.id.to_string());
+        if let Err(error) = repo.after_commit(&snapshot) {
+            observer.note(&format!("the snapshot is stored, but not its second copy: {error}"));
         }
     }
-    report.duration_seconds = begun.elapsed().as_secs_f64();
     Ok(report)
 }
 

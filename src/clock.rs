@@ -4,6 +4,8 @@
 mod calendar;
 
 use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 pub use calendar::{CalendarSpan, CalendarSpanError, CivilTime, Zone};
 use serde::{Deserialize, Serialize};
@@ -72,6 +74,44 @@ impl fmt::Display for Timestamp {
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// Returns after so long.
+    fn sleep(&self, span: Duration) {
+        std::thread::sleep(span);
+    }
+
+    /// An alarm for one thread that does something again and again. To be made before that thread is started.
+    fn alarm(&self) -> Arc<dyn Alarm> {
+        Arc::new(SystemAlarm::default())
+    }
+}
+
+/// Wakes one thread again and again, until somebody else cancels it.
+pub trait Alarm: Send + Sync {
+    /// Waits so long. False as soon as the alarm is cancelled; the thread must end then.
+    fn wait(&self, span: Duration) -> bool;
+
+    /// Ends the wait that is under way, and all later ones before they begin.
+    fn cancel(&self);
+}
+
+#[derive(Default)]
+struct SystemAlarm {
+    is_cancelled: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Alarm for SystemAlarm {
+    fn wait(&self, span: Duration) -> bool {
+        let is_cancelled = self.is_cancelled.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(is_cancelled, span, |is_cancelled| !*is_cancelled);
+        !*waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn cancel(&self) {
+        *self.is_cancelled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
 }
 
 /// The clock of this computer.
@@ -102,6 +142,16 @@ mod tests {
     fn moments_before_the_epoch_round_down() {
         let moment = jiff::Timestamp::new(-1, -500_000_000).unwrap();
         assert_eq!(Timestamp::from(moment), Timestamp { seconds: -2, nanoseconds: 500_000_000 });
+    }
+
+    #[test]
+    fn an_alarm_rings_until_it_is_cancelled() {
+        let alarm = SystemClock.alarm();
+        assert!(alarm.wait(Duration::ZERO) && alarm.wait(Duration::from_millis(1)));
+        let waiting = Arc::clone(&alarm);
+        let thread = std::thread::spawn(move || waiting.wait(Duration::from_secs(3600)));
+        alarm.cancel();
+        assert!(!thread.join().unwrap() && !alarm.wait(Duration::ZERO));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod secret;
 
 pub use object::{COMMITMENT_BYTES, ObjectKeys, SALT_BYTES, commitment_matches, hedged_salt, object_keys};
 pub use passphrase::{KdfError, KdfParams, stretch};
-pub use random::{RandomError, random, random_secret};
+pub use random::{RandomError, Randomness, Repeatable, random, random_secret};
 pub use sealing::{OpenError, SealingKey, TAG_BYTES};
 pub use secret::{Secret, derive, derive_salted, keyed_tag};
 

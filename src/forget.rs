@@ -160,6 +160,32 @@ pub fn undo(
 /// One attempt under one lease: register, look, claim, commit.
 fn bring_back(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Result<BroughtBack, ForgetError> {
     let lease = Lease::register(repo, "undo-forget")?;
+    let back = match bring_back_under(repo, id, observer, &lease) {
+        Err(ForgetError::Repo(error)) if error.is_damage() && lease.has_tombstone() => {
+            return Err(RepoError::Fenced.into());
+        }
+        // A prune may take it, and what it needs, at any moment.
+        Err(ForgetError::Repo(error)) if error.is_damage() && is_gone(repo, id) => {
+            return Err(ForgetError::Gone { id });
+        }
+        outcome => outcome?,
+    };
+    if let Err(error) = lease.end() {
+        observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
+    }
+    Ok(back)
+}
+
+fn is_gone(repo: &Repo, id: SnapshotId) -> bool {
+    matches!(repo.read_snapshot(id), Ok(None) | Err(RepoError::Storage(StorageError::Missing { .. })))
+}
+
+fn bring_back_under(
+    repo: &Arc<Repo>,
+    id: SnapshotId,
+    observer: &dyn Observer,
+    lease: &Lease,
+) -> Result<BroughtBack, ForgetError> {
     observer.phase("reading what is stored");
     let (view, _, _) = repo.writer_view(lease.excluded())?;
     let list = repo.snapshots()?;
@@ -178,13 +204,10 @@ fn bring_back(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Resu
     };
     observer.phase("looking for all that it needs");
     confirm::claim_all(repo, Arc::new(view), &forgotten, observer)?;
-    let snapshot = copy_of(&forgotten, &list, &lease)?;
+    let snapshot = copy_of(&forgotten, &list, lease)?;
     repo.commit_snapshot(&snapshot)?;
     if let Err(error) = repo.after_commit(&snapshot) {
         observer.note(&format!("the snapshot is stored, but not its second copy: {error}"));
-    }
-    if let Err(error) = lease.end() {
-        observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
     }
     Ok(BroughtBack { id: snapshot.id.to_string(), in_place_of_id: id.to_string(), was_back: false })
 }

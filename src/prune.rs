@@ -38,7 +38,7 @@ use crate::index::PackKind;
 use crate::index::counts::PackUsage;
 use crate::limits;
 use crate::repo::{Repo, RepoError, names};
-use crate::storage::Created;
+use crate::storage::{Created, StorageError};
 use fates::Fate;
 use look::Look;
 
@@ -285,7 +285,7 @@ impl Run<'_> {
         let mut doomed = self.doomed(&look, &fates);
         let stale = look.stale_index_objects(self.repo)?;
         if doomed.packs.is_empty() && stale.is_empty() {
-            return self.nothing_doomed(look, &fates);
+            return self.nothing_doomed(number, look, &fates);
         }
         self.brake(&look, &doomed, &fates)?;
         self.confirm(&look, number)?;
@@ -300,7 +300,11 @@ impl Run<'_> {
             self.report.bytes_rewritten += outcome.bytes_stored;
             self.report.packs_rewritten += (rewritten.len() - outcome.damaged.len()) as u64;
             for name in outcome.damaged {
-                self.report.damaged_packs.push(names::pack(name.0, &name.1).to_string());
+                let pack = names::pack(name.0, &name.1);
+                // One that another prune has deleted meanwhile is not damaged.
+                if !matches!(self.repo.storage().len(&pack), Err(StorageError::Missing { .. })) {
+                    self.report.damaged_packs.push(pack.to_string());
+                }
                 doomed.packs.remove(&name);
             }
         }
@@ -318,10 +322,17 @@ impl Run<'_> {
         self.create_plan(number, &look, &doomed)
     }
 
-    fn nothing_doomed(&mut self, look: Look, fates: &[(PackUsage, Fate)]) -> Result<Planned, PruneError> {
+    fn nothing_doomed(
+        &mut self,
+        number: u64,
+        look: Look,
+        fates: &[(PackUsage, Fate)],
+    ) -> Result<Planned, PruneError> {
         self.report.packs_kept = look.listing.packs.len() as u64;
         self.report.bytes_kept = look.listing.packs.values().sum();
         self.report.bytes_unused = fates.iter().map(|(usage, _)| usage.dead_stored_bytes()).sum();
+        // Before the snapshots: a lease may be known to be over by one that is among the dead.
+        settle::sweep(self.repo, number, self.options)?;
         self.report.snapshots_removed += self.remove_dead_snapshots(&look.list)?;
         self.remove_old_bodies()?;
         Ok(Planned::Nothing)
@@ -423,7 +434,7 @@ impl Run<'_> {
             Created::Created => {
                 let settle = Duration::from_secs(self.repo.config().settle_seconds);
                 if !settle.is_zero() && !self.options.exclusive {
-                    std::thread::sleep(settle);
+                    self.repo.clock().sleep(settle);
                 }
                 Ok(Planned::Created)
             }

@@ -63,6 +63,7 @@ pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory}
 pub use view::{PackProbe, PackSet, Presence, View};
 
 use crate::clock::Clock;
+use crate::crypto::Randomness;
 use crate::format::container::ObjectKind;
 use crate::format::parity;
 use crate::format::repository_config::RepositoryConfig;
@@ -123,6 +124,20 @@ impl Repo {
     /// Opens and unlocks a repository. Reads nothing but settings, slots and the keyring.
     pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Self, RepoError> {
         settings::open(around, secret)
+    }
+
+    /// The repository with another source of ids and salts, for tests that replay a history. To be told right after
+    /// opening.
+    pub fn with_randomness(mut self, randomness: Randomness) -> Self {
+        let keys =
+            Arc::get_mut(&mut self.keys).expect("a repository just opened shares its keys with nobody");
+        keys.randomness = randomness;
+        self
+    }
+
+    /// Random bytes that are no secret.
+    pub(crate) fn random<const N: usize>(&self) -> Result<[u8; N], RepoError> {
+        Ok(self.keys.randomness.draw()?)
     }
 
     /// Whether there is a repository at all.
@@ -231,7 +246,11 @@ fn create_resolved(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Re
             false => Ok(Created::Exists),
         },
         Err(error) => match storage.get(name) {
-            Ok(stored) if stored == bytes => Ok(Created::Created),
+            // It is there; what failed may have been to make it durable.
+            Ok(stored) if stored == bytes => {
+                storage.make_durable(std::slice::from_ref(name))?;
+                Ok(Created::Created)
+            }
             Ok(_) | Err(_) => Err(error.into()),
         },
     }

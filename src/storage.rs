@@ -175,6 +175,14 @@ pub trait Storage: Send + Sync {
     /// Removes the object. Removing what does not exist succeeds.
     fn delete(&self, name: &ObjectName) -> Result<(), StorageError>;
 
+    /// Returns when power loss changes nothing any more about whether these objects are there.
+    ///
+    /// What `create` returned from is durable already. This is for what others have created, perhaps without coming to
+    /// the end of it, and for packs that were deleted.
+    fn make_durable(&self, _names: &[ObjectName]) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     /// Puts `bytes` in the place of an object, atomically: readers see the old bytes or the new ones. Only for repair.
     ///
     /// [`StorageError::Missing`] if there is no such object. A name that somebody deletes at the same time must not

@@ -237,9 +237,12 @@ impl Run<'_> {
         for id in &verdict.body.index_objects {
             storage.delete(&names::index_object(id)).map_err(RepoError::from)?;
         }
-        for (kind, id) in verdict.body.packs() {
-            storage.delete(&names::pack(kind, &id)).map_err(RepoError::from)?;
+        let packs: Vec<_> = verdict.body.packs().map(|(kind, id)| names::pack(kind, &id)).collect();
+        for pack in &packs {
+            storage.delete(pack).map_err(RepoError::from)?;
         }
+        // When this prune is done, whoever sees a pack may use it: none may come back that somebody still deletes.
+        storage.make_durable(&packs).map_err(RepoError::from)?;
         let counts = verdict.decision.counts;
         self.report.packs_deleted += counts.packs;
         self.report.bytes_deleted += counts.bytes;
@@ -271,14 +274,22 @@ impl Run<'_> {
 
     /// Deletes bodies that nobody has made a plan of for so long that nobody will. If somebody does all the same, his
     /// prune deletes nothing.
+    ///
+    /// The decisions are listed last: while one is open, which another prune may have made meanwhile, its bodies may be
+    /// among these. Without that of its verdict it could never be carried out.
     pub(super) fn remove_old_bodies(&self) -> Result<(), PruneError> {
-        for id in self.repo.list_old_bodies(self.options.silence)? {
+        let old = self.repo.list_old_bodies(self.options.silence)?;
+        if self.repo.list_decisions()?.values().any(|state| !state.is_done) {
+            return Ok(());
+        }
+        for id in old {
             self.repo.storage().delete(&names::body(&id)).map_err(RepoError::from)?;
         }
         Ok(())
     }
 
-    /// Deletes the objects of forgotten snapshots; their records stay.
+    /// Deletes the objects of forgotten snapshots; their records stay. Also copies that a slow writer made when its
+    /// snapshot was gone already.
     pub(super) fn remove_dead_snapshots(&self, list: &SnapshotList) -> Result<u64, PruneError> {
         let storage = self.repo.storage();
         for id in &list.dead {
@@ -286,6 +297,9 @@ impl Run<'_> {
             // The copy first: without the object it would say nothing, and stay for ever.
             storage.delete(&names::copy(&name)).map_err(RepoError::from)?;
             storage.delete(&name).map_err(RepoError::from)?;
+        }
+        for id in self.repo.list_snapshot_copies()?.iter().filter(|id| list.forgotten.get(**id).is_some()) {
+            storage.delete(&names::copy(&names::snapshot(id))).map_err(RepoError::from)?;
         }
         Ok(list.dead.len() as u64)
     }

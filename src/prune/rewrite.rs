@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use crate::compress::Compression;
-use crate::crypto;
 use crate::event::{Observer, Progress};
 use crate::format::frame::{ChunkEntry, ContentKind, FrameEntry};
 use crate::id::SnapshotId;
@@ -70,7 +69,7 @@ pub fn run(
         jobs.push(Job { number: *number, name, dead, damaged });
     }
     drop(index);
-    let lease = SnapshotId::new(crypto::random().map_err(RepoError::from)?);
+    let lease = SnapshotId::new(repo.random()?);
     let options =
         WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
     let for_writing = Arc::new(View::new(view, Presence::Listed(present), Arc::default()));

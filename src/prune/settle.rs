@@ -72,7 +72,22 @@ fn one(
         return Ok(One::Settled(acknowledged.flat_map(|statement| statement.holds).collect()));
     }
     let newest = statements.into_iter().next();
-    let is_dead = match &newest {
+    match fence(repo, number, options, id, lease, newest.as_ref())? {
+        true => Ok(One::Settled(Vec::new())),
+        false => Ok(One::Open(waiting_for(id, newest))),
+    }
+}
+
+/// Makes the commit of a writer impossible that is taken for dead. False if it is not.
+fn fence(
+    repo: &Repo,
+    number: u64,
+    options: &PruneOptions,
+    id: SnapshotId,
+    lease: &ListedLease,
+    newest: Option<&LeaseStatement>,
+) -> Result<bool, PruneError> {
+    let is_dead = match newest {
         Some(statement) => repo.is_dead(id, statement)?,
         None => false,
     };
@@ -80,11 +95,26 @@ fn one(
         () if options.exclusive => "the operator said that nothing else runs",
         () if is_dead => "its process is gone",
         () if repo.is_silent(lease, options.silence) => "it gave no sign of life for too long",
-        () => return Ok(One::Open(waiting_for(id, newest))),
+        () => return Ok(false),
     };
     // Created or not: what stands there now settles it.
     repo.create_tombstone(id, number, reason.to_owned())?;
-    Ok(One::Settled(Vec::new()))
+    Ok(true)
+}
+
+/// Removes the leases of writers that are over or taken for dead. For a prune without a plan, which asks nobody: their
+/// packs would be left alone for ever, as those of a writer at work are.
+pub fn sweep(repo: &Repo, number: u64, options: &PruneOptions) -> Result<(), PruneError> {
+    for (id, lease) in repo.list_leases()? {
+        let is_gone = is_over(repo, id, &lease)? || {
+            let newest = repo.lease_statements(id, &lease)?.into_iter().next();
+            fence(repo, number, options, id, &lease, newest.as_ref())?
+        };
+        if is_gone {
+            repo.remove_lease(id, &lease)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether the writer never commits again, or did commit, or never can: P7 sees what it has committed.

@@ -71,16 +71,14 @@ impl Repo {
             return Ok(ControlVerdict { first: None, copy: CopyState::Missing });
         };
         let first = self.examine_bytes(object, &name)?;
-        let copy_name = names::copy(&name);
-        let copy = match self.examine_bytes(object, &copy_name)? {
-            None => CopyState::Missing,
-            Some(Err(reason)) => CopyState::Damaged(reason),
-            Some(Ok(())) => match &first {
-                Some(Ok(())) if self.differ(&name, &copy_name)? => CopyState::Damaged(DamageReason::Id),
-                _ => CopyState::Good,
-            },
+        // Both are read once: a prune may delete them at any moment.
+        let copy = match (self.examine_bytes(object, &names::copy(&name))?, &first) {
+            (None, _) => CopyState::Missing,
+            (Some(Err(reason)), _) => CopyState::Damaged(reason),
+            (Some(Ok(copy)), Some(Ok(first))) if copy != *first => CopyState::Damaged(DamageReason::Id),
+            (Some(Ok(_)), _) => CopyState::Good,
         };
-        Ok(ControlVerdict { first, copy })
+        Ok(ControlVerdict { first: first.map(|found| found.map(drop)), copy })
     }
 
     /// Whether an object that is named by its hash has that hash. Whatever else is wrong with it then is not damage of
@@ -94,27 +92,14 @@ impl Repo {
         }
     }
 
-    /// Whether two objects hold different bytes. One that is gone since somebody looked differs from nothing.
-    fn differ(
-        &self,
-        one: &crate::storage::ObjectName,
-        other: &crate::storage::ObjectName,
-    ) -> Result<bool, RepoError> {
-        match (self.storage().get(one), self.storage().get(other)) {
-            (Ok(one), Ok(other)) => Ok(one != other),
-            (Err(StorageError::Missing { .. }), _) | (_, Err(StorageError::Missing { .. })) => Ok(false),
-            (Err(error), _) | (_, Err(error)) => Err(error.into()),
-        }
-    }
-
-    /// What is wrong with the bytes stored under `name`, which should be those of `object`. Unreadable is wrong too.
+    /// The bytes stored under `name`, or what is wrong with them as those of `object`. Unreadable is wrong too.
     fn examine_bytes(
         &self,
         object: Named,
         name: &crate::storage::ObjectName,
-    ) -> Result<Option<Result<(), DamageReason>>, RepoError> {
+    ) -> Result<Option<Result<Vec<u8>, DamageReason>>, RepoError> {
         match self.storage().get(name) {
-            Ok(stored) => Ok(Some(self.examine_stored(object, &stored))),
+            Ok(stored) => Ok(Some(self.examine_stored(object, &stored).map(|()| stored))),
             Err(StorageError::Missing { .. }) => Ok(None),
             Err(error @ StorageError::Failed { .. }) => Ok(Some(Err(unreadable(&error)))),
             Err(error) => Err(error.into()),

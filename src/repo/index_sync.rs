@@ -261,6 +261,9 @@ impl Repo {
     ) -> Result<Vec<IndexObjectId>, RepoError> {
         let mut ids = Vec::new();
         for batch in packs.chunks(DESCRIBED_COUNT_BATCH) {
+            // Whoever stored them may have ended before they were durable, and what is described is relied on.
+            let stored: Vec<_> = batch.iter().map(|(kind, id)| names::pack(*kind, id)).collect();
+            self.storage().make_durable(&stored)?;
             let read = batch.par_iter().filter_map(|(kind, id)| self.read_pack_directory(*kind, *id).ok());
             ids.extend(self.store_descriptions(lease, read.collect())?);
         }

@@ -1,6 +1,6 @@
 //! The secrets of an unlocked repository, and what is derived from them (docs/format.md, "Keys").
 
-use crate::crypto::{Secret, context, derive};
+use crate::crypto::{Randomness, Secret, context, derive};
 use crate::format::keyring::{GenerationFields, KeyringFields};
 use crate::hash::IdKeys;
 
@@ -30,6 +30,8 @@ pub struct Keys {
     pub admin: Secret<32>,
     /// Tells two key sets apart without saying anything about them.
     pub fingerprint: [u8; 32],
+    /// Goes into every salt.
+    pub randomness: Randomness,
     generations: Vec<Generation>,
 }
 
@@ -44,6 +46,7 @@ impl Keys {
             config: derive(context::CONFIG, &master),
             admin: derive(context::ADMIN, &master),
             fingerprint: *derive(context::FINGERPRINT, &master).expose(),
+            randomness: Randomness::System,
             generations: keyring.generations.iter().map(Generation::new).collect(),
         }
     }

@@ -6,13 +6,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::clock::Timestamp;
-use crate::crypto;
+use crate::clock::{Alarm, Timestamp};
 use crate::format::container::ObjectKind;
 use crate::format::lease::{LeaseStatement, SeenPlan};
 use crate::id::{PackId, SnapshotId};
@@ -29,7 +27,7 @@ const STATEMENT_INTERVAL: Duration = Duration::from_secs(300);
 pub struct Lease {
     inner: Arc<Inner>,
     excluded: HashSet<PackId>,
-    stop: Option<Sender<()>>,
+    alarm: Arc<dyn Alarm>,
     heartbeat: Option<JoinHandle<()>>,
 }
 
@@ -60,7 +58,7 @@ impl Lease {
     ///
     /// Fails while a prune is under way whose plan cannot be read: nobody can know then what to keep away from.
     pub fn register(repo: &Arc<Repo>, purpose: &'static str) -> Result<Self, RepoError> {
-        let id = SnapshotId::new(crypto::random()?);
+        let id = SnapshotId::new(repo.random()?);
         let inner = Inner {
             repo: Arc::clone(repo),
             id,
@@ -83,18 +81,18 @@ impl Lease {
             }
         };
         let inner = Arc::new(inner);
-        let (stop, stopped) = channel();
-        let beating = Arc::clone(&inner);
+        let alarm = repo.clock().alarm();
+        let (beating, ringing) = (Arc::clone(&inner), Arc::clone(&alarm));
         let heartbeat = std::thread::spawn(move || {
-            while stopped.recv_timeout(STATEMENT_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            while ringing.wait(STATEMENT_INTERVAL) {
                 // A missed sign of life can at worst get this writer fenced, which it notices with the next one, or at
                 // its commit.
                 if let Err(RepoError::Fenced) = beating.beat() {
-                    break;
+                    ringing.cancel();
                 }
             }
         });
-        Ok(Self { inner, excluded, stop: Some(stop), heartbeat: Some(heartbeat) })
+        Ok(Self { inner, excluded, alarm, heartbeat: Some(heartbeat) })
     }
 
     /// Packs that an open plan dooms: the view of this writer must leave them out.
@@ -130,6 +128,12 @@ impl Lease {
         self.inner.id
     }
 
+    /// Looks whether a prune has made the commit impossible. What this writer relied on may be gone then, so that an error
+    /// which looks like damage may be none.
+    pub fn has_tombstone(&self) -> bool {
+        self.is_fenced() || matches!(self.inner.repo.read_snapshot(self.inner.id), Ok(None))
+    }
+
     /// The prune plan it has seen.
     pub fn seen(&self) -> Option<SeenPlan> {
         self.inner.acknowledged().seen
@@ -147,7 +151,7 @@ impl Lease {
     }
 
     fn stop_beating(&mut self) {
-        drop(self.stop.take());
+        self.alarm.cancel();
         if let Some(heartbeat) = self.heartbeat.take() {
             // A panic of that thread says nothing about the lease.
             let _ = heartbeat.join();
@@ -168,11 +172,15 @@ impl Drop for Lease {
 impl Inner {
     /// The rest of a registration, after the first statement: what an open plan dooms, which is acknowledged.
     fn look_for_plans(&self) -> Result<HashSet<PackId>, RepoError> {
-        *self.hold.lock().expect("no holder of this lock panics") =
-            self.repo.storage().hold(&names::lease(&self.id, 0))?;
+        let hold = match self.repo.storage().hold(&names::lease(&self.id, 0)) {
+            // A prune took this writer for dead already, and removed what it said.
+            Err(StorageError::Missing { .. }) => return Err(RepoError::Fenced),
+            hold => hold?,
+        };
+        *self.hold.lock().expect("no holder of this lock panics") = hold;
         let settle = Duration::from_secs(self.repo.config.settle_seconds);
         if !settle.is_zero() {
-            std::thread::sleep(settle);
+            self.repo.clock().sleep(settle);
         }
         let (seen, excluded) = self.repo.newest_plan()?;
         *self.acknowledged() = Acknowledged { seen, holds: Vec::new() };

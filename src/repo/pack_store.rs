@@ -201,7 +201,12 @@ impl Shared {
         let repo = &self.repo;
         let newest = repo.keys.newest();
         let counter = self.bytes_stored.load(Ordering::Relaxed);
-        let salt = SaltSource { hedge: &newest.hedge, lease: self.lease, counter };
+        let salt = SaltSource {
+            randomness: &repo.keys.randomness,
+            hedge: &newest.hedge,
+            lease: self.lease,
+            counter,
+        };
         let SealedPack { id, kind, header, directory, mut payload } =
             pack_sealing::seal_pack(&repo.keys, repo.id, &salt, body)?;
         if self.options.verify {

@@ -1,6 +1,6 @@
 //! Sealed objects of one message: everything but packs (docs/format.md, "Container").
 
-use crate::crypto::{self, ObjectKeys, Secret};
+use crate::crypto::{self, ObjectKeys, Randomness, Secret};
 use crate::format::container::{HEADER_LEN, Header, ObjectKind, TAG_LEN, Wrap};
 use crate::id::{RepositoryId, SnapshotId};
 use crate::repo::error::{DamageReason, RepoError};
@@ -27,6 +27,8 @@ pub fn root_of(kind: ObjectKind, generation: &Generation) -> &Secret<32> {
 
 /// What makes the keys of new objects their own, together with the content.
 pub struct SaltSource<'k> {
+    /// Its part in the salt.
+    pub randomness: &'k Randomness,
     /// From the catalogue root.
     pub hedge: &'k Secret<32>,
     /// The lease that writes, or zeros where there is none.
@@ -38,7 +40,7 @@ pub struct SaltSource<'k> {
 impl SaltSource<'_> {
     /// The salt of an object, given a hash over what will be sealed in it.
     pub fn salt(&self, content: &[u8; 32]) -> Result<[u8; 32], RepoError> {
-        let random = crypto::random()?;
+        let random = self.randomness.draw()?;
         Ok(crypto::hedged_salt(self.hedge, &random, self.lease.bytes(), self.counter, content))
     }
 }
@@ -55,7 +57,8 @@ pub fn seal_object(
     plain: &[u8],
 ) -> Result<Vec<u8>, RepoError> {
     let generation = keys.newest();
-    let source = SaltSource { hedge: &generation.hedge, lease, counter: u64::MAX };
+    let source =
+        SaltSource { randomness: &keys.randomness, hedge: &generation.hedge, lease, counter: u64::MAX };
     let content = blake3::hash(plain);
     let header = Header {
         kind,
@@ -76,7 +79,8 @@ pub fn seal_keyring(
     name: &str,
     plain: &[u8],
 ) -> Result<Vec<u8>, RepoError> {
-    let source = SaltSource { hedge: unlock_key, lease: SnapshotId::new([0; 16]), counter: 0 };
+    let lease = SnapshotId::new([0; 16]);
+    let source = SaltSource { randomness: &Randomness::System, hedge: unlock_key, lease, counter: 0 };
     let content = blake3::keyed_hash(unlock_key.expose(), plain);
     let header = Header {
         kind: ObjectKind::Keyring,

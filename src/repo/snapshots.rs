@@ -14,7 +14,7 @@ use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::forgets::Forgotten;
 use crate::repo::names::Named;
 use crate::repo::{Repo, names, sealing, tags};
-use crate::storage::{Created, StorageError};
+use crate::storage::{Created, ObjectName, StorageError};
 
 /// A listing that contradicts what this computer saw before is made again so often.
 const LISTING_COUNT_MAX: u32 = 3;
@@ -174,6 +174,22 @@ impl Repo {
             Err(RepoError::Replaced(error)) => Ok((list, Some(error))),
             Err(error) => Err(error),
         }
+    }
+
+    /// Snapshots of which there is a second copy, from a listing made now.
+    pub fn list_snapshot_copies(&self) -> Result<Vec<SnapshotId>, RepoError> {
+        let mut ids = Vec::new();
+        if !self.config.copies {
+            return Ok(ids);
+        }
+        self.storage().list(&format!("{}/{}", names::COPY, names::SNAPSHOT), &mut |listed| {
+            let original =
+                listed.name.as_str().split_once('/').and_then(|(_, name)| ObjectName::new(name).ok());
+            if let Some(Named::Snapshot(id)) = original.and_then(|name| names::parse(&name)) {
+                ids.push(id);
+            }
+        })?;
+        Ok(ids)
     }
 
     fn list_snapshots(&self) -> Result<SnapshotList, RepoError> {

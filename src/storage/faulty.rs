@@ -288,6 +288,14 @@ impl Storage for FaultyStorage {
         })
     }
 
+    fn make_durable(&self, names: &[ObjectName]) -> Result<(), StorageError> {
+        let what = names.first().map_or("nothing", ObjectName::as_str);
+        self.pass(&Call::new(Calls::Changes, Action::Create, what), || self.inner.make_durable(names))?;
+        let mut state = self.lock();
+        state.open.retain(|name, _| !names.contains(name));
+        Ok(())
+    }
+
     fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), StorageError> {
         let call = Call::new(Calls::Changes, Action::Replace, name.as_str());
         let fault = self.enter(&call)?;

@@ -22,6 +22,7 @@ mod temporary;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -221,6 +222,20 @@ impl Storage for LocalStorage {
 
     fn delete(&self, name: &ObjectName) -> Result<(), StorageError> {
         self.delete_object(name).map_err(|error| failed(Action::Delete, name, error))
+    }
+
+    fn make_durable(&self, names: &[ObjectName]) -> Result<(), StorageError> {
+        let folders: BTreeSet<_> = names.iter().map(ObjectName::folder).collect();
+        for folder in folders {
+            let synced = match self.folders.open(folder) {
+                // Nothing was ever there.
+                Err(Errno::NOENT) => continue,
+                Err(errno) => Err(errno.into()),
+                Ok(opened) => sync_folder(&opened).and_then(|()| self.folders.settle(folder)),
+            };
+            synced.map_err(|error| failed(Action::Create, folder, error))?;
+        }
+        Ok(())
     }
 
     fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), StorageError> {

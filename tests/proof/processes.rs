@@ -1,17 +1,21 @@
 //! The real program on a real disk: killed at any time, interrupted at any time, it loses nothing, and the next run
 //! continues.
 //!
-//! The moment is chosen by what has come to be in the repository, not by the clock.
+//! The moment is chosen by what has come to be in the repository, or is gone, not by the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use kluis::check::{self, CheckOptions, DataPart};
+use kluis::event::Silent;
 use kluis::format::key_file;
 use kluis::id::SnapshotId;
+use kluis::prune::{self, PruneOptions, UnusedLimit};
 use kluis::repo::Repo;
 use kluis::storage::{Leftovers, LocalStorage, LocalStorageOptions};
 use rustix::process::{Pid, Signal, kill_process};
@@ -25,6 +29,16 @@ const KILL_COUNT: u64 = 40;
 const INTERRUPT_COUNT: u64 = 10;
 /// Files that a backup makes in the repository, those that are gone at its end included.
 const FILE_COUNT: u64 = 16;
+
+/// Kills of any command, where nobody asks for more by this variable.
+const ANY_KILL_COUNT: u64 = 100;
+const ANY_KILL_VARIABLE: &str = "KLUIS_KILLS";
+/// Commands that change a repository, how often each is chosen, and how many files come and go while it works, about.
+const COMMANDS: &[(&[&str], u64, u64)] = &[
+    (&["backup", "SOURCE"], 4, FILE_COUNT),
+    (&["forget", "--keep-last", "3"], 2, 3),
+    (&["prune", "--yes", "--max-unused", "0"], 4, 30),
+];
 
 struct Machine {
     scratch: tempfile::TempDir,
@@ -54,20 +68,34 @@ impl Machine {
     }
 
     fn start_backup(&self) -> Child {
+        self.start(&["backup", "SOURCE"])
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_repo"));
         command.arg("-r").arg(self.path("repository")).arg("--key-file").arg(self.path("key"));
-        command.arg("--cache-dir").arg(self.path("cache")).arg("backup").arg(self.path("source"));
+        command.arg("--cache-dir").arg(self.path("cache"));
+        for argument in arguments {
+            match *argument {
+                "SOURCE" => command.arg(self.path("source")),
+                argument => command.arg(argument),
+            };
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }
 
     /// Starts a backup and signals it when so many files have come to be. Returns its exit code, if it has one.
     fn signal_backup(&self, signal: Signal, file_count: u64) -> Option<i32> {
+        self.signal(self.start_backup(), signal, file_count)
+    }
+
+    /// Signals a command when so many files have come to be or are gone. Returns its exit code, if it has one.
+    fn signal(&self, mut child: Child, signal: Signal, file_count: u64) -> Option<i32> {
         let before = names_below(&self.path("repository"));
-        let mut seen = before.clone();
-        let mut child = self.start_backup();
-        while ((seen.len() - before.len()) as u64) < file_count && child.try_wait().unwrap().is_none() {
-            seen.extend(names_below(&self.path("repository")));
+        let mut changed = BTreeSet::new();
+        while (changed.len() as u64) < file_count && child.try_wait().unwrap().is_none() {
+            changed.extend(names_below(&self.path("repository")).symmetric_difference(&before).cloned());
             std::thread::yield_now();
         }
         if child.try_wait().unwrap().is_none() {
@@ -101,6 +129,13 @@ impl Machine {
     /// As seen with an empty cache, every snapshot is what it was; new ones are of what is on the disk. Returns how
     /// many are new.
     fn look(&mut self) -> usize {
+        let (new, gone) = self.look_for_all();
+        assert_eq!(gone, [], "a snapshot is gone");
+        new
+    }
+
+    /// As seen with an empty cache: how many snapshots are new, and which are gone because somebody forgot them.
+    fn look_for_all(&mut self) -> (usize, Vec<SnapshotId>) {
         let cache = cache_folder();
         let repo: Arc<Repo> = open(self.storage(), cache.path()).unwrap();
         let found = snapshots(&repo);
@@ -110,8 +145,38 @@ impl Machine {
             let tree = self.trees.entry(snapshot.id).or_insert_with(|| capture(&source));
             assert_same(tree, &read_snapshot(&repo, snapshot, &source));
         }
-        assert_eq!(found.len(), self.trees.len(), "a snapshot is gone");
-        found.len() - known
+        let new = self.trees.len() - known;
+        let list = repo.snapshots().unwrap();
+        let live: BTreeSet<_> = found.iter().map(|snapshot| snapshot.id).collect();
+        let gone: Vec<_> = self.trees.keys().copied().filter(|id| !live.contains(id)).collect();
+        for id in &gone {
+            assert!(list.forgotten.get(*id).is_some(), "snapshot {id} is gone");
+            self.trees.remove(id);
+        }
+        (new, gone)
+    }
+
+    /// Nothing is wrong, and after two prunes nothing is left that nobody needs.
+    fn assert_clean(&self) {
+        // What a prune has left that died before its plan may belong to one that sleeps: only time tells.
+        let cache = cache_folder();
+        let repo = open(self.storage(), cache.path()).unwrap();
+        let thorough = PruneOptions { max_unused: UnusedLimit::Bytes(0), ..PruneOptions::default() };
+        let impatient = PruneOptions { silence: Duration::ZERO, confirmed: true, ..thorough.clone() };
+        prune::run(&repo, &impatient, &Silent::default()).unwrap();
+        for _ in 0..2 {
+            let output = self.start(COMMANDS[2].0).wait_with_output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        let report = prune::run(&repo, &thorough, &Silent::default()).unwrap();
+        assert_eq!((report.packs_deleted, report.bytes_unused, report.plans), (0, 0, vec![]));
+        for folder in ["tmp", "lease", "body"] {
+            let left = names_below(&self.path("repository").join(folder));
+            assert!(left.is_empty(), "{left:?}");
+        }
+        let options = CheckOptions { directories: true, data: Some(DataPart::All) };
+        let report = check::run(&repo, &options, &Silent::default()).unwrap();
+        assert!(!report.has_damage(), "{:?}", report.findings);
     }
 }
 
@@ -172,4 +237,46 @@ fn an_interrupted_backup_says_so_and_is_continued() {
     let leases = names_below(&machine.path("repository/lease"));
     assert_eq!(leases.len(), 0, "an interrupted backup ends its lease: {leases:?}");
     assert!(interrupted > 0, "none was interrupted in time");
+}
+
+/// More with `KLUIS_KILLS=1000 cargo test --test proof killed`.
+#[test]
+fn any_command_killed_at_any_time_loses_nothing_and_leaves_nothing_for_ever() {
+    let count = std::env::var(ANY_KILL_VARIABLE).map_or(ANY_KILL_COUNT, |text| text.parse().unwrap());
+    let mut machine = Machine::new();
+    let mut chance = Chance(2);
+    let mut killed = BTreeMap::<&str, u64>::new();
+    let weights: u64 = COMMANDS.iter().map(|(_, weight, _)| weight).sum();
+    for round in 0..count {
+        machine.change(round);
+        let mut drawn = chance.below(weights);
+        let is_it = |(_, weight, _): &&(&[&str], u64, u64)| {
+            let is_it = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            is_it
+        };
+        let (command, _, changes) = COMMANDS.iter().find(is_it).unwrap();
+        let code = machine.signal(machine.start(command), Signal::KILL, chance.below(*changes));
+        let (new, gone) = machine.look_for_all();
+        if code.is_none() {
+            *killed.entry(command[0]).or_default() += 1;
+        }
+        let makes_one = command[0] == "backup";
+        assert!(
+            new <= usize::from(makes_one) && (code.is_none() || (new == 1) == makes_one),
+            "round {round}"
+        );
+        assert!(gone.is_empty() || command[0] == "forget", "round {round}: {gone:?}");
+        if round % 25 == 24 {
+            machine.back_up_well();
+            assert_eq!(machine.look(), 1);
+            machine.assert_clean();
+        }
+    }
+    machine.back_up_well();
+    assert_eq!(machine.look(), 1);
+    machine.assert_clean();
+    let all: u64 = killed.values().sum();
+    println!("killed in time: {killed:?}");
+    assert!(all > count / 4 && killed.len() == 3, "only {killed:?} were killed in time");
 }
