@@ -27,6 +27,7 @@ mod data;
 pub mod doctor;
 mod findings;
 mod packs;
+pub mod repair;
 pub mod scrub;
 mod snapshots;
 mod standing;

@@ -88,7 +88,7 @@ pub enum ForgetError {
     Interrupted,
 }
 
-/// Forgets those of `list` that `ids` names. Ids that are not live in `list` are passed over.
+/// Forgets those of `list` that `ids` names, damaged ones among them. Ids that are not live in `list` are passed over.
 ///
 /// More snapshots than a record holds make several records, of which each takes effect alone.
 pub fn run(
@@ -107,6 +107,11 @@ pub fn run(
             sequence: snapshot.sequence,
         })
         .collect();
+    // One that cannot be read can be forgotten all the same: otherwise no prune could ever go on.
+    for (id, _) in list.damaged.iter().filter(|(id, _)| ids.contains(id)) {
+        let (series, sequence) = repo.place_of_damaged(list, *id)?;
+        chosen.push(ForgottenSnapshot { id: *id, series, sequence });
+    }
     chosen.sort_unstable_by_key(|snapshot| snapshot.id);
     let mut report = ForgetReport::default();
     let mut records = Vec::new();
@@ -211,7 +216,7 @@ fn bring_back_under(
 fn copy_of(forgotten: &Snapshot, list: &SnapshotList, lease: &Lease) -> Result<Snapshot, RepoError> {
     let (sequence, previous) = list.next_of(forgotten.series);
     // One that was brought back before keeps the place of the first.
-    let place = forgotten.in_place_of().map_or(forgotten.sequence, |earlier| earlier.sequence);
+    let place = forgotten.place();
     let mut snapshot = Snapshot {
         id: lease.id(),
         sequence,

@@ -27,6 +27,7 @@
 //! | `run-<number>` | block number | 136 places, each 30 bytes |
 //! | `filters`, `fences` | run number, part | a piece of what views keep in memory of the run |
 //! | `forgotten` | pack number | how many places of it are still in runs |
+//! | `damaged` | pack id | which statement about its damage counts, and the frames it names |
 //!
 //! Pack numbers are given in ascending order and never again, so `packs` and `frames` only grow at their end.
 //!
@@ -49,6 +50,7 @@
 
 mod cache_folder;
 pub mod counts;
+mod damage;
 mod error;
 mod filter;
 mod merge;
@@ -70,6 +72,7 @@ use std::sync::{Arc, Mutex};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableHandle};
 
 pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
+pub use damage::StatedDamage;
 pub use error::{IndexError, expects_panic};
 pub use verified::VerifiedPacks;
 pub use view::{IndexTotals, IndexView, Places};
@@ -81,7 +84,7 @@ use rows::{opened, opened_number, sealed, sealed_number};
 use runs::LazySummary;
 
 /// Version of the tables. Another one in the file makes it [`IndexError::Stale`].
-const SCHEMA_VERSION: u32 = 1;
+const SCHEMA_VERSION: u32 = 2;
 
 /// The file is compacted when one place in so many has changed.
 const COMPACTING_SHARE: u64 = 4;
@@ -104,6 +107,7 @@ const RUNS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("runs");
 const FILTERS: TableDefinition<'_, [u8; 6], &[u8]> = TableDefinition::new("filters");
 const FENCES: TableDefinition<'_, [u8; 6], &[u8]> = TableDefinition::new("fences");
 const FORGOTTEN: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("forgotten");
+const DAMAGED: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("damaged");
 
 /// Local number of a pack. Never given twice in the life of an index file, and unknown outside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -293,6 +297,25 @@ impl Index {
         })
     }
 
+    /// Takes in what is stated of damaged frames, all of it or nothing. What lies in a damaged frame has no place there
+    /// from then on: it counts as not stored, or its other copies count.
+    ///
+    /// Where a statement changes what counts of a pack that is known, the index objects that describe the pack are
+    /// removed and returned: they must be read and added again.
+    pub fn state_damage(&self, stated: &[StatedDamage]) -> Result<Vec<IndexObjectId>, IndexError> {
+        if stated.is_empty() {
+            return Ok(Vec::new());
+        }
+        guarded(|| {
+            let (removed, forgotten_count) = damage::state(self, stated)?;
+            self.changed_count.fetch_add(forgotten_count, Ordering::Relaxed);
+            if !removed.is_empty() {
+                merge::drop_forgotten_places(self.database.get())?;
+            }
+            Ok(removed)
+        })
+    }
+
     /// The index as it is now. See [`IndexView`].
     ///
     /// While a view lives, the space of what is removed or merged is not used again: drop it when a newer one
@@ -349,6 +372,7 @@ impl Index {
             writing.open_table(FILTERS)?;
             writing.open_table(FENCES)?;
             writing.open_table(FORGOTTEN)?;
+            writing.open_table(DAMAGED)?;
         }
         writing.commit()?;
         Ok(())

@@ -283,7 +283,7 @@ impl Run<'_> {
         look.must_be_whole()?;
         let fates = self.fates(&look)?;
         let mut doomed = self.doomed(&look, &fates);
-        let stale = look.stale_index_objects()?;
+        let stale = look.stale_index_objects(self.repo)?;
         if doomed.packs.is_empty() && stale.is_empty() {
             return self.nothing_doomed(number, look, &fates);
         }
@@ -339,12 +339,19 @@ impl Run<'_> {
     }
 
     fn fates(&self, look: &Look) -> Result<Vec<(PackUsage, Fate)>, PruneError> {
-        let usage = look.index.packs_with_dead_bytes().map_err(RepoError::from)?;
+        let mut usage = look.index.packs_with_damage().map_err(RepoError::from)?;
+        let damaged: BTreeSet<_> = usage.iter().map(|usage| usage.number).collect();
+        let dying = look.index.packs_with_dead_bytes().map_err(RepoError::from)?;
+        usage.extend(dying.into_iter().filter(|usage| !damaged.contains(&usage.number)));
         let total: u64 = look.listing.packs.values().sum();
         let mut fates = fates::decide(usage, total, self.options.max_unused, self.options.max_rewrite);
         if !self.rewriting && !self.options.dry_run {
             fates.retain(|(_, fate)| *fate != Fate::Rewrite);
         }
+        // What is needed of them is elsewhere, or the look would not be whole.
+        let named: BTreeSet<_> = fates.iter().map(|(usage, _)| usage.number).collect();
+        let cut = look.packs_of_wrong_length()?.into_iter().filter(|usage| !named.contains(&usage.number));
+        fates.extend(cut.map(|usage| (usage, Fate::Delete)));
         fates.retain(|(usage, _)| !look.untouchable.contains(&(usage.row.kind, usage.row.id)));
         if self.options.max_unused != UnusedLimit::Bytes(0) {
             let view = look.index.view().map_err(RepoError::from)?;

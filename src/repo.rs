@@ -42,10 +42,12 @@ use std::sync::{Arc, Mutex};
 pub use chunk_reader::{ChunkReader, IndexDoubt, Located};
 pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
 pub use counting::{CountingInput, CountingReport};
-pub use decisions::{Decided, DecisionState};
+pub use decisions::{Decided, DecisionState, StuckPrune};
 pub use earlier::{Drift, Earlier, EarlierChunk};
 pub use error::{DamageReason, RepoError};
-pub use examine::{ControlVerdict, CopyState, NodeRef, PackVerdict, PackVerifier, index_agrees};
+pub use examine::{
+    ControlVerdict, CopyState, Mend, MendHow, NodeRef, PackVerdict, PackVerifier, index_agrees,
+};
 pub use forgets::{Dead, Forgotten};
 pub use index_sync::{PackListing, name_of};
 pub use lease::Lease;
@@ -55,7 +57,7 @@ pub use references::{References, references};
 pub use series::series_of;
 pub use settings::{InitOptions, README as README_TEXT};
 pub use slots::{SlotSummary, UnlockSecret};
-pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector};
+pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector, UNKNOWN_SERIES};
 pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
 pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
 pub use view::{PackProbe, PackSet, Presence, View};

@@ -77,7 +77,7 @@ impl Candidate {
             paths: snapshot.paths.clone(),
             tags: snapshot.tags.clone(),
             series: snapshot.series,
-            sequence: snapshot.in_place_of().map_or(snapshot.sequence, |forgotten| forgotten.sequence),
+            sequence: snapshot.place(),
         }
     }
 }

@@ -183,7 +183,10 @@ pub trait Storage: Send + Sync {
         Ok(())
     }
 
-    /// Puts `bytes` in the place of an object, atomically. Only for repair and for the reserve file.
+    /// Puts `bytes` in the place of an object, atomically: readers see the old bytes or the new ones. Only for repair.
+    ///
+    /// [`StorageError::Missing`] if there is no such object. A name that somebody deletes at the same time must not
+    /// come back by this: whoever deletes it may do so again, and relies on nobody using it in between.
     fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), StorageError>;
 
     /// Marks the object as held by this process, where the storage can.

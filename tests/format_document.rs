@@ -14,7 +14,7 @@ use kluis::format::body::Body;
 use kluis::format::container::{HEADER_LEN, Header, ObjectKind, TAG_LEN, Wrap};
 use kluis::format::forget::{ForgetRecord, ForgottenSnapshot};
 use kluis::format::frame::{ChunkEntry, Codec, ContentKind, FrameEntry, additional_data};
-use kluis::format::index_object::{IndexObject, IndexedPack};
+use kluis::format::index_object::{DamageStatement, IndexObject, IndexedPack};
 use kluis::format::keyring::{GenerationFields, KeyringFields};
 use kluis::format::lease::LeaseStatement;
 use kluis::format::node::{
@@ -481,7 +481,8 @@ fn index_object() -> IndexObject {
         bases: vec![ContentId::new([0x32; 32])],
         chunks: vec![chunk],
     };
-    IndexObject::new(vec![IndexedPack {
+    let damage = DamageStatement { pack: PackId::new([0x30; 32]), number: 1, frames: vec![0, 3] };
+    let object = IndexObject::new(vec![IndexedPack {
         id: PackId::new([0x30; 32]),
         kind: 2,
         wrap: 0,
@@ -490,12 +491,14 @@ fn index_object() -> IndexObject {
         payload_len: 400,
         salt: [9; 32],
         frames: vec![frame],
-    }])
+    }]);
+    object.with_damage(vec![damage]).unwrap()
 }
 
 fn read_index_object(bytes: &[u8]) -> Vec<(&'static str, String)> {
     let object = IndexObject::decode(bytes).unwrap();
     let pack = &object.packs[0];
+    let damage = object.damage().unwrap();
     vec![
         ("packs", object.packs.len().to_string()),
         ("id", pack.id.to_string()),
@@ -506,6 +509,7 @@ fn read_index_object(bytes: &[u8]) -> Vec<(&'static str, String)> {
         ("payload_len", pack.payload_len.to_string()),
         ("frames", pack.frames.len().to_string()),
         ("bases", pack.frames[0].bases.len().to_string()),
+        ("damage", format!("statement {}, frames {:?}", damage[0].number, damage[0].frames)),
     ]
 }
 

@@ -452,7 +452,10 @@ def read_index_object(wire):
         fields.update(generation=wire.varint(), payload_len=wire.varint(), salt=wire.take(32))
         return dict(fields, frames=wire.list(lambda: read_frame_entry(wire)))
 
-    return wire.list(pack)
+    packs = wire.list(pack)
+    # What is stated of damage is for writers: a damaged frame does not open, and another copy is tried.
+    dict(wire.list(wire.extension))
+    return packs
 
 
 def read_entry(wire):

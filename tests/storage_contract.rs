@@ -249,8 +249,19 @@ fn replacing_is_atomic_for_readers(fixture: &Fixture) {
         }
     });
     assert_eq!(fixture.storage.get(&name("reserve")).unwrap(), [20; LEN]);
-    fixture.storage.replace(&name("copy/new"), b"made").unwrap();
-    assert_eq!(fixture.storage.get(&name("copy/new")).unwrap(), b"made");
+}
+
+fn what_is_not_there_is_not_replaced(fixture: &Fixture) {
+    fixture.create("data/00/a", b"there");
+    for missing in ["data/00/b", "copy/new"] {
+        let outcome = fixture.storage.replace(&name(missing), b"made");
+        assert!(matches!(outcome, Err(StorageError::Missing { .. })), "{outcome:?}");
+        assert!(fixture.storage.get(&name(missing)).is_err());
+    }
+    fixture.storage.replace(&name("data/00/a"), b"other").unwrap();
+    assert_eq!(fixture.storage.get(&name("data/00/a")).unwrap(), b"other");
+    fixture.storage.delete(&name("data/00/a")).unwrap();
+    assert!(fixture.storage.replace(&name("data/00/a"), b"made").is_err());
 }
 
 fn an_object_is_held_until_the_last_hold_is_dropped(fixture: &Fixture) {
@@ -332,6 +343,7 @@ suite!(
     a_range_is_exact_or_an_error,
     a_range_is_appended_to_whatever_the_buffer_holds,
     replacing_is_atomic_for_readers,
+    what_is_not_there_is_not_replaced,
     an_object_is_held_until_the_last_hold_is_dropped,
     a_map_holds_the_bytes_of_the_object,
     a_large_object_is_stored_whole,

@@ -22,9 +22,22 @@ pub fn check(
         let message = "the text that explains the repository to people is missing or altered";
         findings.add(Finding::note(FindingCode::ReadmeDiffers, names::README, message));
     }
+    let done = listed.controls.iter().filter_map(|object| match object {
+        Named::Done(number) => Some(*number),
+        _ => None,
+    });
+    let done: BTreeSet<_> = done.collect();
     for object in &listed.controls {
         stop_if_interrupted(observer)?;
-        judge(repo, *object, &repo.examine_control(*object)?, findings);
+        let mut found = Findings::default();
+        judge(repo, *object, &repo.examine_control(*object)?, &mut found);
+        let is_over = match object {
+            Named::Plan(number) | Named::Verdict(number) | Named::Done(number) => done.contains(number),
+            _ => false,
+        };
+        for finding in found.into_findings() {
+            findings.add(if is_over { finding.of_what_is_over() } else { finding });
+        }
     }
     leases(repo, listed, findings)
 }
@@ -75,6 +88,8 @@ fn judge(repo: &Repo, object: Named, verdict: &ControlVerdict, findings: &mut Fi
             findings.add(if first_is_good { finding.mendable() } else { finding });
         }
         CopyState::Missing => {}
+        // That the copy is no better was said with what is wrong with the first.
+        CopyState::Damaged(_) if matches!(verdict.first, Some(Err(_))) => {}
         CopyState::Damaged(reason) => {
             let finding = Finding::damage(FindingCode::CopyDamaged, copy, reason.to_string());
             findings.add(if first_is_good { finding.mendable() } else { finding });

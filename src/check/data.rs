@@ -17,7 +17,8 @@ use crate::event::Progress;
 use crate::id::{ContentId, PackId};
 use crate::index::{PackKind, PackNumber};
 use crate::repo::names;
-use crate::repo::{DamageReason, PackVerdict, PackVerifier, RepoError, index_agrees};
+use crate::repo::{ChunkReader, DamageReason, PackVerdict, PackVerifier, RepoError, View, index_agrees};
+use crate::units::counted_text;
 
 /// Threads that read packs; each has one pack in memory.
 const THREAD_COUNT: u64 = 3;
@@ -164,14 +165,27 @@ fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, 
     let name = names::pack(kind, &id).to_string();
     let number = look.standing.number_of(&id)?;
     let is_good = is_good(&verdict) && agrees != Some(false);
+    if number.is_none() && verdict.damaged_frames.is_none() && !verdict.is_mendable {
+        // Nothing says what it holds, not even itself. It was noted that it is there, and what is missed is found where
+        // it is missed.
+        return Ok(false);
+    }
     let frames = match verdict.damaged_frames {
         // Readers go by the index: of a pack that says something else than it, they know better what is lost.
         Some(frames) if agrees != Some(false) => frames,
-        Some(_) | None => unreadable_frames(look, number)?,
+        Some(_) | None => unreadable_frames(&look.reader, look.standing.view(), number)?,
     };
+    let stated = look.standing.view().index().stated_damage(&id).map_err(RepoError::from)?;
+    let stated = stated.map(|damage| damage.frames).unwrap_or_default();
     // Parity is made of the payload: without that there is nothing to make it of.
     let can_be_made_again = verdict.payload.is_ok() || verdict.is_mendable;
     let numbers: BTreeSet<u32> = frames.iter().map(|(frame, _)| *frame).collect();
+    if !stated.is_empty() && numbers.is_subset(&stated) {
+        look.findings.add(stated_finding(&name, &numbers, &stated));
+        if !numbers.is_empty() && !verdict.is_mendable {
+            return Ok(false);
+        }
+    }
     if let Err(reason) = verdict.payload {
         let what = match numbers.len() {
             0 => "all that it holds can still be read".to_owned(),
@@ -208,6 +222,17 @@ fn judge(look: &mut Look<'_>, pack: &Candidate, read: ReadPack) -> Result<bool, 
     Ok(is_good)
 }
 
+/// What it means that damage of a pack is stated, and no other was found.
+fn stated_finding(name: &str, damaged: &BTreeSet<u32>, stated: &BTreeSet<u32>) -> Finding {
+    if damaged != stated {
+        let message = "frames are stated to be damaged that are good";
+        return Finding::note(FindingCode::StatementOutdated, name, message).mendable();
+    }
+    let count = counted_text(damaged.len() as u64, "frames");
+    let message = format!("{count} of it cannot be read; that is known, and nobody counts on what was there");
+    Finding::note(FindingCode::DamageStated, name, message)
+}
+
 /// A frame that is as it was stored, and cannot be expanded because of what it rests on.
 struct Resting {
     pack: Candidate,
@@ -231,11 +256,18 @@ fn take_resting(pack: &Candidate, verdict: &mut PackVerdict, resting: &mut Vec<R
 /// What a frame rests on is the finding. Only where nothing is known to be wrong with that, the frame is.
 fn judge_resting(look: &mut Look<'_>, resting: Vec<Resting>) -> Result<(), CheckError> {
     for Resting { pack, frame, base } in resting {
-        if matches!(look.standing.find(&base)?, Err(Loss::Found(_))) {
+        let loss = look.standing.find(&base)?.err();
+        if matches!(loss, Some(Loss::Found(_))) {
             continue;
         }
         let name = names::pack(pack.kind, &pack.id);
         let reason = DamageReason::MissingBase(base);
+        if matches!(loss, Some(Loss::Nowhere(_))) {
+            // Whoever needs it was told that the base is missing. Otherwise it is there again when the base is.
+            let message = format!("frame {frame}: {reason}");
+            look.findings.add_part(Finding::note(FindingCode::FrameDamaged, name, message), frame);
+            continue;
+        }
         let finding = Finding::damage(FindingCode::FrameDamaged, name, format!("frame {frame}: {reason}"));
         let finding = look.findings.add_part(finding, frame);
         if let Some(number) = look.standing.number_of(&pack.id)? {
@@ -246,15 +278,16 @@ fn judge_resting(look: &mut Look<'_>, resting: Vec<Resting>) -> Result<(), Check
 }
 
 /// Frames of a pack that readers cannot open, who know from the index where they lie.
-fn unreadable_frames(
-    look: &Look<'_>,
+pub(super) fn unreadable_frames(
+    reader: &ChunkReader,
+    view: &View,
     number: Option<PackNumber>,
 ) -> Result<Vec<(u32, DamageReason)>, RepoError> {
     let Some(number) = number else { return Ok(Vec::new()) };
-    let count = look.standing.view().index().frames(number)?.len();
+    let count = view.index().frames(number)?.len();
     let frames: Vec<u16> = (0..=u16::MAX).take(count).collect();
     let mut damaged = Vec::new();
-    look.reader.read_frames(number, &frames, &mut |frame, opened| {
+    reader.read_frames(number, &frames, &mut |frame, opened| {
         if let Err(error) = opened {
             damaged.push((u32::from(frame), DamageReason::Unreadable(last_cause(&error))));
         }

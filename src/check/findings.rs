@@ -65,6 +65,10 @@ pub enum FindingCode {
     PackDamaged,
     /// One frame of a pack does not open, or holds something else.
     FrameDamaged,
+    /// Frames of a pack are damaged, and it is stated that they are, so that nobody counts on them.
+    DamageStated,
+    /// What is stated of the damage of a pack is not so, or not any more.
+    StatementOutdated,
     /// The directory in a pack says something else than the index.
     DirectoryDiffers,
     /// Parity is missing or altered; what it protects is good.
@@ -138,6 +142,26 @@ impl Finding {
     /// The same, which what is in the repository suffices to mend.
     pub fn mendable(self) -> Self {
         Self { is_mendable: true, ..self }
+    }
+
+    /// The same, of a prune that is done: that its end is there says all that is still asked for.
+    pub fn of_what_is_over(self) -> Self {
+        match self.code {
+            FindingCode::DecisionDamaged => {
+                let message = format!("{}; that prune is done, so nobody needs it", self.message);
+                Self { severity: Severity::Note, message, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// The same; a note where what is gone was needed by nobody, or is there elsewhere.
+    fn softened(self) -> Self {
+        if self.code != FindingCode::PackShort || self.is_mendable || !self.snapshots.is_empty() {
+            return self;
+        }
+        let message = format!("{}; all that is needed of it is elsewhere", self.message);
+        Self { severity: Severity::Note, message, ..self }
     }
 
     /// The same, because of which this snapshot cannot be restored.
@@ -251,6 +275,11 @@ impl Findings {
         }
     }
 
+    /// All findings, as they were added.
+    pub fn into_findings(self) -> impl Iterator<Item = Finding> {
+        self.list.into_iter().map(|found| found.finding)
+    }
+
     /// A pack that is gone, and in which no snapshot needs anything, is no damage: a prune that was interrupted may
     /// leave its description behind. Nothing is excused while any snapshot is incomplete, because nobody knows then
     /// what it would have led to.
@@ -279,6 +308,7 @@ impl Findings {
             paths: found.paths.into_iter().map(|path| PathBuf::from(OsString::from_vec(path))).collect(),
             ..found.finding
         });
+        let finished = finished.map(Finding::softened);
         let mut findings: Vec<_> = finished.collect();
         findings.sort_by(|a, b| (a.severity, a.code, &a.object).cmp(&(b.severity, b.code, &b.object)));
         (findings, self.omitted)
@@ -291,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_finding_that_was_not_seen_twice_is_dropped_and_a_note_stays() {
-        let missing = |object: &str| Finding::damage(FindingCode::PackMissing, object, "it is gone");
+        let missing = |object: &str| Finding::damage(FindingCode::NodeMissing, object, "it is gone");
         let mut first = Findings::default();
         first.add(missing("data/a"));
         let mut second = Findings::default();
@@ -303,6 +333,18 @@ mod tests {
         let (findings, omitted) = second.finish();
         let objects: Vec<_> = findings.iter().map(|finding| finding.object.as_str()).collect();
         assert_eq!((objects, omitted), (vec!["data/a", "data/c"], 0));
+    }
+
+    #[test]
+    fn a_pack_that_nobody_misses_is_worth_a_note() {
+        let mut findings = Findings::default();
+        let missed = findings.add(Finding::damage(FindingCode::PackShort, "data/a", "it ends early"));
+        findings.add(Finding::damage(FindingCode::PackShort, "data/b", "it ends early"));
+        assert!(findings.has_damage());
+        findings.affects(missed, SnapshotId::new([1; 16]), b"/file");
+        let (findings, _) = findings.finish();
+        let severities: Vec<_> = findings.iter().map(|it| (it.object.as_str(), it.severity)).collect();
+        assert_eq!(severities, [("data/a", Severity::Damage), ("data/b", Severity::Note)]);
     }
 
     #[test]

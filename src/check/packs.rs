@@ -1,6 +1,6 @@
 //! Index objects and packs: what is listed, what is described, and whether both agree.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -9,7 +9,7 @@ use super::standing::{Lost, Standing};
 use super::{CheckError, Look};
 use crate::format::parity;
 use crate::id::{IndexObjectId, PackId, SnapshotId};
-use crate::index::{PackKind, PackRow};
+use crate::index::{IndexView, PackKind, PackRow};
 use crate::repo::names::{self, Named};
 use crate::repo::{Repo, RepoError, index_agrees};
 use crate::storage::StorageError;
@@ -68,6 +68,8 @@ pub fn check_index_objects(look: &mut Look<'_>) -> Result<(), CheckError> {
     let repo = look.repo;
     let index = look.standing.view().index();
     let known: BTreeSet<_> = index.index_objects().map_err(RepoError::from)?.into_iter().collect();
+    let mut described = HashSet::new();
+    let mut unreadable = Vec::new();
     for batch in look.listed.index_objects.chunks(BATCH_COUNT) {
         look.stop_if_interrupted()?;
         let read: Vec<_> = batch.par_iter().map(|id| (*id, repo.examine_index_object(*id))).collect();
@@ -75,18 +77,57 @@ pub fn check_index_objects(look: &mut Look<'_>) -> Result<(), CheckError> {
             let Some((object, state)) = examined? else { continue };
             let is_readable = object.is_some();
             for pack in object.iter().flat_map(|object| &object.packs) {
+                described.insert(pack.id);
                 let is_known = index.pack_number(&pack.id).map_err(RepoError::from)?.is_some();
                 if !is_known && known.contains(&id) {
                     return Err(Standing::index_is_wrong("a described pack is not in it").into());
                 }
             }
             let Err(reason) = state else { continue };
-            let name = names::index_object(&id);
-            let finding = Finding::damage(FindingCode::IndexObjectDamaged, name, reason.to_string());
-            look.findings.add(if is_readable { finding.mendable() } else { finding });
+            if is_readable {
+                let name = names::index_object(&id);
+                let finding = Finding::damage(FindingCode::IndexObjectDamaged, name, reason.to_string());
+                look.findings.add(finding.mendable());
+            } else {
+                unreadable.push((id, reason.to_string()));
+            }
         }
     }
+    let only_there = only_described_by(look, &unreadable, &described)?;
+    for (id, reason) in unreadable {
+        let name = names::index_object(&id);
+        look.findings.add(match only_there {
+            true => Finding::damage(FindingCode::IndexObjectDamaged, name, reason),
+            false => {
+                let message = format!("{reason}; other index objects describe all packs; a prune removes it");
+                Finding::note(FindingCode::IndexObjectDamaged, name, message)
+            }
+        });
+    }
     Ok(())
+}
+
+/// Whether the local index knows a pack in the name of index objects that cannot be read, which no other describes.
+fn only_described_by(
+    look: &Look<'_>,
+    unreadable: &[(IndexObjectId, String)],
+    described: &HashSet<PackId>,
+) -> Result<bool, RepoError> {
+    if unreadable.is_empty() {
+        return Ok(false);
+    }
+    let index = look.standing.view().index();
+    for (id, packs) in index.described_packs()? {
+        if !unreadable.iter().any(|(damaged, _)| *damaged == id) {
+            continue;
+        }
+        for pack in packs {
+            if index.pack(pack)?.is_none_or(|row| !described.contains(&row.id)) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Compares the packs that the index describes with those that are there.
@@ -140,7 +181,7 @@ pub fn check_lengths(look: &mut Look<'_>) -> Result<(), CheckError> {
             Err(RepoError::Storage(StorageError::Missing { .. })) => continue,
             Ok(_) => {
                 let message = "no index object describes the pack; the next backup does";
-                Finding::note(FindingCode::PackNotIndexed, name, message)
+                Finding::note(FindingCode::PackNotIndexed, name, message).mendable()
             }
             Err(error) => {
                 let message = format!("no index object describes the pack, and it does not open: {error}");
@@ -163,9 +204,14 @@ pub fn check_directories(look: &mut Look<'_>) -> Result<(), CheckError> {
             let finding = match look.repo.read_pack_directory(*kind, *id) {
                 Ok(described) => directory_finding(*kind, index_agrees(index, &described)?, *id),
                 Err(RepoError::Storage(StorageError::Missing { .. })) => None,
-                Err(error) if error.is_damage() => {
+                Err(error) if error.is_damage() || is_unreadable(&error) => {
                     let message = format!("its directory cannot be read: {}", last_cause(&error));
-                    Some(Finding::damage(FindingCode::PackDamaged, names::pack(*kind, id), message))
+                    let name = names::pack(*kind, id);
+                    match is_known_to_be_damaged(index, &look.listed, (*kind, *id))? {
+                        Some(true) => Some(Finding::note(FindingCode::DamageStated, name, message)),
+                        Some(false) => Some(Finding::damage(FindingCode::PackDamaged, name, message)),
+                        None => None,
+                    }
                 }
                 Err(error) => return Err(error),
             };
@@ -177,6 +223,26 @@ pub fn check_directories(look: &mut Look<'_>) -> Result<(), CheckError> {
         }
     }
     Ok(())
+}
+
+/// Whether the storage could not read what is there.
+fn is_unreadable(error: &RepoError) -> bool {
+    matches!(error, RepoError::Storage(StorageError::Failed { .. }))
+}
+
+/// Whether frames of a pack are stated to be damaged, or it was found to end early. `None` for one that no index object
+/// describes: it was noted that it does not open.
+fn is_known_to_be_damaged(
+    index: &IndexView,
+    listed: &Listing,
+    (kind, id): (PackKind, PackId),
+) -> Result<Option<bool>, RepoError> {
+    let Some(number) = index.pack_number(&id)? else { return Ok(None) };
+    if index.stated_damage(&id)?.is_some_and(|damage| !damage.frames.is_empty()) {
+        return Ok(Some(true));
+    }
+    let len = listed.packs.get(&(kind, id));
+    Ok(Some(index.pack(number)?.is_some_and(|row| len.is_some_and(|len| *len < row.payload_len))))
 }
 
 /// What it means that index and directory agree or not.

@@ -8,7 +8,7 @@ use super::findings::{Finding, FindingCode, Findings};
 use crate::id::SnapshotId;
 use crate::index::{WitnessError, WitnessedNumber};
 use crate::repo::names;
-use crate::repo::{Repo, RepoError, SnapshotList};
+use crate::repo::{Repo, RepoError, SnapshotList, UNKNOWN_SERIES};
 
 /// All snapshots. Those that cannot be read, and gaps in series, become findings.
 pub fn check(repo: &Arc<Repo>, findings: &mut Findings) -> Result<SnapshotList, CheckError> {
@@ -53,6 +53,8 @@ fn predecessors(list: &SnapshotList, findings: &mut Findings) -> bool {
         let name = names::snapshot(&previous);
         let finding = match place {
             Some((series, sequence)) if series == snapshot.series && sequence < snapshot.sequence => continue,
+            // Forgotten when nobody could read which place it had.
+            Some((UNKNOWN_SERIES, _)) => continue,
             Some(_) => {
                 let message = format!("snapshot {} does not continue it, although it says so", snapshot.id);
                 Finding::damage(FindingCode::SnapshotChainGap, name, message)
@@ -82,6 +84,8 @@ fn numbers(list: &SnapshotList, findings: &mut Findings) {
     let live = list.snapshots.iter().map(|snapshot| (snapshot.series, snapshot.sequence));
     let dead = list.forgotten.snapshots().map(|(_, dead)| (dead.series, dead.sequence));
     let places: BTreeSet<_> = live.chain(dead).collect();
+    let is_unknown = |(_, dead): &(SnapshotId, crate::repo::Dead)| dead.series == UNKNOWN_SERIES;
+    let dead_without_place = list.forgotten.snapshots().filter(is_unknown).count();
     let mut before = None;
     for (series, sequence) in places {
         let expected = match before {
@@ -89,7 +93,14 @@ fn numbers(list: &SnapshotList, findings: &mut Findings) {
             _ => 1,
         };
         // Two writers at the same time may both have taken a number, so only what is left out says something.
-        if sequence > expected {
+        if sequence > expected && dead_without_place > 0 {
+            let message = format!(
+                "snapshots {expected} to {} of series {series} are gone; some were forgotten when they could not be read",
+                sequence - 1
+            );
+            let object = format!("{}/{series}", names::SNAPSHOT);
+            findings.add(Finding::note(FindingCode::SnapshotChainGap, object, message));
+        } else if sequence > expected {
             let message = format!("snapshots {expected} to {} of series {series} are gone", sequence - 1);
             let object = format!("{}/{series}", names::SNAPSHOT);
             findings.add(Finding::damage(FindingCode::SnapshotChainGap, object, message));

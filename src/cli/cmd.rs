@@ -11,6 +11,7 @@ pub mod key;
 pub mod ls;
 pub mod manpages;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod scrub;
 pub mod snapshots;

@@ -157,7 +157,7 @@ impl Context {
         }
         let mut stdin = std::io::stdin().lock();
         if !stdin.is_terminal() {
-            return Err(Failure::new(Exit::Failed, "there is no terminal to ask for your consent on")
+            return Err(Failure::usage("there is no terminal to ask for your consent on")
                 .hint("look at what --dry-run says, then give --yes"));
         }
         let _ = write!(anstream::stderr(), "{} [y/N] ", safe_text(question));

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::backup::BackupError;
 use crate::check::CheckError;
+use crate::check::repair::RepairError;
 use crate::cli::exit::{Exit, Failure};
 use crate::crypto::KdfError;
 use crate::forget::ForgetError;
@@ -165,6 +166,16 @@ impl From<CheckError> for Failure {
     }
 }
 
+impl From<RepairError> for Failure {
+    fn from(error: RepairError) -> Self {
+        match error {
+            RepairError::Repo(error) => error.into(),
+            RepairError::Check(error) => error.into(),
+            RepairError::Interrupted => Failure::of(Exit::Interrupted, &error),
+        }
+    }
+}
+
 impl From<ForgetError> for Failure {
     fn from(error: ForgetError) -> Self {
         match error {
@@ -181,13 +192,16 @@ impl From<ForgetError> for Failure {
 impl From<PruneError> for Failure {
     fn from(error: PruneError) -> Self {
         match error {
+            PruneError::Repo(error) if error.is_damage() => Failure::of(Exit::Damage, &error)
+                .hint("nothing was deleted; `repo repair` finds out what is damaged, and mends what can be mended"),
             PruneError::Repo(error) => error.into(),
-            PruneError::SnapshotUnreadable { .. } | PruneError::ContentMissing { .. } => {
-                Failure::of(Exit::Damage, &error)
-                    .hint("nothing was deleted; `repo check` says what is damaged")
-            }
-            PruneError::SnapshotsVanished { .. } => Failure::of(Exit::Failed, &error).hint(
-                "nothing was deleted; put back what was removed by hand, or `repo check` says what is missing",
+            PruneError::SnapshotUnreadable { .. } => Failure::of(Exit::Damage, &error).hint(
+                "nothing was deleted; `repo repair` may mend it, and `repo forget` with its id drops it",
+            ),
+            PruneError::SnapshotsVanished { .. } => Failure::of(Exit::Damage, &error)
+                .hint("nothing was deleted; `repo repair` may bring them back from their second copies"),
+            PruneError::ContentMissing { .. } => Failure::of(Exit::Damage, &error).hint(
+                "nothing was deleted; `repo repair` first, then back up the same files again, or forget the snapshots that lack parts",
             ),
             PruneError::IndexLies { .. } => Failure::of(Exit::Damage, &error)
                 .hint("nothing was deleted; `repo check --directories` names every such pack"),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::FormatError;
 use crate::format::frame::FrameEntry;
 use crate::format::pack::PackDirectory;
+use crate::format::tree::Extension;
 use crate::id::PackId;
 use crate::limits;
 use crate::wire::{self, Validate, WireError, ensure};
@@ -40,13 +41,79 @@ pub struct IndexObject {
     version: u8,
     /// The packs, by ascending id.
     pub packs: Vec<IndexedPack>,
+    /// More that is known of them, by ascending tag.
+    pub extensions: Vec<Extension>,
+}
+
+/// The defined extensions of an index object.
+pub mod tag {
+    /// Frames that are damaged beyond mending: [`super::DamageStatements`].
+    pub const DAMAGE: u32 = 1;
+}
+
+/// Which frames of a pack are damaged, so that nobody counts on what they held.
+///
+/// Of several statements about a pack those with the highest number count, and equal ones together. So a statement
+/// without frames takes back what was stated before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamageStatement {
+    /// Which pack.
+    pub pack: PackId,
+    /// Which statement about it, from 1.
+    pub number: u32,
+    /// Numbers of the damaged frames, ascending.
+    pub frames: Vec<u32>,
+}
+
+/// What an index object says of damage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamageStatements {
+    /// By ascending pack.
+    pub statements: Vec<DamageStatement>,
+}
+
+impl Validate for DamageStatements {
+    fn validate(&self) -> Result<(), WireError> {
+        let packs_are_in_order = self.statements.is_sorted_by(|one, next| one.pack < next.pack);
+        ensure(packs_are_in_order, "its damaged packs are not in order")?;
+        for DamageStatement { number, frames, .. } in &self.statements {
+            ensure(*number > 0, "a statement about damage has number zero")?;
+            ensure(frames.is_sorted_by(|one, next| one < next), "damaged frames are not in order")?;
+            let last = frames.last().map_or(0, |last| *last as usize);
+            ensure(last < limits::PACK_FRAME_COUNT_MAX, "a damaged frame has too high a number")?;
+        }
+        Ok(())
+    }
 }
 
 impl IndexObject {
     /// Describes these packs.
     pub fn new(mut packs: Vec<IndexedPack>) -> Self {
         packs.sort_unstable_by_key(|pack| pack.id);
-        Self { version: 1, packs }
+        Self { version: 1, packs, extensions: Vec::new() }
+    }
+
+    /// States damage of packs, too, in the place of what it stated before.
+    pub fn with_damage(mut self, mut statements: Vec<DamageStatement>) -> Result<Self, FormatError> {
+        statements.sort_unstable_by_key(|statement| statement.pack);
+        self.extensions.retain(|extension| extension.tag != tag::DAMAGE);
+        if !statements.is_empty() {
+            let value = wire::encode(&DamageStatements { statements }, limits::INDEX_OBJECT_BYTES_MAX);
+            let value = value.map_err(FormatError::of(OBJECT))?.into();
+            let at = self.extensions.partition_point(|before| before.tag < tag::DAMAGE);
+            self.extensions.insert(at, Extension { tag: tag::DAMAGE, value });
+        }
+        Ok(self)
+    }
+
+    /// What it states of damage.
+    pub fn damage(&self) -> Result<Vec<DamageStatement>, FormatError> {
+        let Some(extension) = self.extensions.iter().find(|extension| extension.tag == tag::DAMAGE) else {
+            return Ok(Vec::new());
+        };
+        let said: Result<DamageStatements, _> =
+            wire::decode(extension.value.as_slice(), limits::INDEX_OBJECT_BYTES_MAX);
+        Ok(said.map_err(FormatError::of(OBJECT))?.statements)
     }
 
     /// How many packs from the front one index object may describe; at least one.
@@ -66,7 +133,10 @@ impl IndexObject {
 
     /// Decodes what [`Self::encode`] made.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        wire::decode(bytes, limits::INDEX_OBJECT_BYTES_MAX).map_err(FormatError::of(OBJECT))
+        let object: Self =
+            wire::decode(bytes, limits::INDEX_OBJECT_BYTES_MAX).map_err(FormatError::of(OBJECT))?;
+        object.damage()?;
+        Ok(object)
     }
 }
 
@@ -86,12 +156,51 @@ impl Validate for IndexObject {
             let body_len: u64 = pack.frames.iter().map(|frame| u64::from(frame.stored_len)).sum();
             ensure(body_len <= pack.payload_len, "the frames of a pack are longer than it")?;
         }
-        ensure(chunk_count <= limits::INDEX_OBJECT_ENTRY_COUNT_MAX, "it describes too many chunks")
+        ensure(chunk_count <= limits::INDEX_OBJECT_ENTRY_COUNT_MAX, "it describes too many chunks")?;
+        ensure(self.extensions.is_sorted_by(|a, b| a.tag < b.tag), "its extensions are not in order")
     }
 }
 
 impl From<&IndexedPack> for PackDirectory {
     fn from(pack: &IndexedPack) -> Self {
         Self::new(pack.frames.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(pack: u8, number: u32, frames: &[u32]) -> DamageStatement {
+        DamageStatement { pack: PackId::new([pack; 32]), number, frames: frames.to_vec() }
+    }
+
+    #[test]
+    fn statements_of_damage_survive_and_can_be_replaced() {
+        let said = vec![statement(1, 2, &[]), statement(2, 1, &[0, 7, 65_535])];
+        let object = IndexObject::default();
+        let object = IndexObject { version: 1, ..object };
+        assert_eq!(object.damage().unwrap(), []);
+        let object = object.with_damage(said.iter().rev().cloned().collect()).unwrap();
+        let decoded = IndexObject::decode(&object.encode().unwrap()).unwrap();
+        assert_eq!(decoded.damage().unwrap(), said);
+        assert_eq!(decoded.with_damage(Vec::new()).unwrap().extensions, []);
+    }
+
+    #[test]
+    fn statements_that_break_a_rule_are_refused() {
+        let good = IndexObject::new(Vec::new());
+        for bad in [
+            vec![statement(1, 0, &[1])],
+            vec![statement(1, 1, &[2, 1])],
+            vec![statement(1, 1, &[2, 2])],
+            vec![statement(1, 1, &[65_536])],
+            vec![statement(1, 1, &[1]), statement(1, 2, &[1])],
+        ] {
+            assert!(good.clone().with_damage(bad).is_err());
+        }
+        let extensions = vec![Extension { tag: tag::DAMAGE, value: vec![1, 2, 3].into() }];
+        let object = IndexObject { extensions, ..good };
+        assert!(IndexObject::decode(&object.encode().unwrap()).is_err());
     }
 }

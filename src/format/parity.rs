@@ -18,7 +18,7 @@ mod trailer;
 use reed_solomon_simd::ReedSolomonEncoder;
 
 use crate::limits;
-pub use repair::{ParityError, repair, vouches_for};
+pub use repair::{ParityError, repair, repair_until, vouches_for};
 pub use trailer::TRAILER_BYTES;
 
 /// Length of the hash of one shard.

@@ -100,6 +100,8 @@ pub mod tag {
     pub const UTC_OFFSET: u32 = 1;
     /// The forgotten snapshot that this one brings back: [`super::InPlaceOf`].
     pub const IN_PLACE_OF: u32 = 2;
+    /// The damaged snapshot of which this one holds what is left: [`super::LeftOf`].
+    pub const LEFT_OF: u32 = 3;
 }
 
 /// How far the clocks where a backup ran were ahead of UTC when it began.
@@ -125,6 +127,21 @@ pub struct InPlaceOf {
 }
 
 impl Validate for InPlaceOf {
+    fn validate(&self) -> Result<(), WireError> {
+        ensure(self.sequence > 0, "its sequence number is zero")
+    }
+}
+
+/// The damaged snapshot of which a snapshot holds what could still be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOf {
+    /// The damaged snapshot; it stays as it is.
+    pub snapshot: SnapshotId,
+    /// The place in the series that a policy gives to the one that holds what is left.
+    pub sequence: u64,
+}
+
+impl Validate for LeftOf {
     fn validate(&self) -> Result<(), WireError> {
         ensure(self.sequence > 0, "its sequence number is zero")
     }
@@ -157,6 +174,23 @@ impl Snapshot {
     /// Records that this snapshot brings back a forgotten one.
     pub fn set_in_place_of(&mut self, forgotten: InPlaceOf) -> Result<(), FormatError> {
         self.set_extension(tag::IN_PLACE_OF, &forgotten)
+    }
+
+    /// The damaged snapshot of which this one holds what is left, if it does.
+    pub fn left_of(&self) -> Option<LeftOf> {
+        read_extension(&self.extensions, tag::LEFT_OF)
+    }
+
+    /// Records that this snapshot holds what is left of a damaged one.
+    pub fn set_left_of(&mut self, damaged: LeftOf) -> Result<(), FormatError> {
+        self.set_extension(tag::LEFT_OF, &damaged)
+    }
+
+    /// Its place in its series where a policy looks at it: one that was made of another has the place of that one.
+    pub fn place(&self) -> u64 {
+        let forgotten = self.in_place_of().map(|forgotten| forgotten.sequence);
+        let damaged = self.left_of().map(|damaged| damaged.sequence);
+        damaged.or(forgotten).unwrap_or(self.sequence)
     }
 
     fn set_extension<T: Serialize + Validate>(&mut self, tag: u32, value: &T) -> Result<(), FormatError> {

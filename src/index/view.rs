@@ -8,6 +8,7 @@ use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata}
 
 use crate::id::{IndexObjectId, PackId};
 
+use super::damage::{StatedDamage, stated};
 use super::error::{Guarded, IndexError, guarded};
 use super::filter::Filter;
 use super::rows::{RunRow, StoredPack, decode_frame, opened, opened_number, pair_key};
@@ -16,8 +17,8 @@ use super::runs::{
 };
 use super::write::meta_number;
 use super::{
-    FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, PACK_NUMBERS, PACKS, PackNumber,
-    PackRow, Place, RUNS, SLICE_COUNT,
+    DAMAGED, FORGOTTEN, FRAMES, FrameRow, INDEX_OBJECTS, META, META_HAS_BASES, PACK_NUMBERS, PACKS,
+    PackNumber, PackRow, Place, RUNS, SLICE_COUNT,
 };
 
 /// Rows that are read before any of them is shown to a visitor.
@@ -92,6 +93,7 @@ struct Tables {
     packs: ReadOnlyTable<u32, &'static [u8]>,
     pack_numbers: ReadOnlyTable<[u8; 32], &'static [u8]>,
     frames: ReadOnlyTable<[u8; 6], &'static [u8]>,
+    damaged: ReadOnlyTable<[u8; 32], &'static [u8]>,
     slices: Vec<Vec<Run>>,
     /// By number.
     forgotten: Vec<(u32, u32)>,
@@ -138,6 +140,7 @@ impl IndexView {
             packs: reading.open_table(PACKS)?,
             pack_numbers: reading.open_table(PACK_NUMBERS)?,
             frames: reading.open_table(FRAMES)?,
+            damaged: reading.open_table(DAMAGED)?,
             slices: slices_of(runs, known, filter_bytes_max)?,
             forgotten,
             place_count: stored_count.saturating_sub(forgotten_count),
@@ -203,6 +206,11 @@ impl IndexView {
             Some(number) => Ok(Some(PackNumber(opened_number(PACK_NUMBERS, id.bytes(), number.value())?))),
             None => Ok(None),
         })
+    }
+
+    /// What is stated of the damage of a pack, if anything is.
+    pub fn stated_damage(&self, id: &PackId) -> Result<Option<StatedDamage>, IndexError> {
+        self.ask(|tables| stated(&tables.damaged, id))
     }
 
     /// A frame of a pack.

@@ -8,6 +8,7 @@ use crate::id::IndexObjectId;
 use crate::limits::{BASE_COUNT_MAX, FRAME_BYTES_MAX, PACK_FRAME_COUNT_MAX};
 
 use super::counts::{packs_added, packs_removed};
+use super::damage::leave_out;
 use super::error::IndexError;
 use super::merge::{TINY_RUN_COUNT_MAX, runs_of};
 use super::rows::{
@@ -66,7 +67,8 @@ pub(super) fn add_index_object(
     }
     let mut entries = Vec::with_capacity(packs.iter().map(|pack| pack.places.len()).sum());
     let mut new_packs = Vec::new();
-    for pack in packs {
+    for mut pack in packs {
+        leave_out(&writing, &mut pack)?;
         let number = match describe_known_pack(&writing, &pack)? {
             Some(number) => number,
             None => {
@@ -184,6 +186,17 @@ fn add_entries(writing: &WriteTransaction, mut entries: Vec<PlaceEntry>) -> Resu
 /// Removes index objects. Says how many places belong to packs that are thereby forgotten.
 pub(super) fn remove_index_objects(index: &Index, ids: &[IndexObjectId]) -> Result<u64, IndexError> {
     let writing = begin(index.database.get())?;
+    let forgotten_count = remove_in(index, &writing, ids)?;
+    writing.commit()?;
+    Ok(forgotten_count)
+}
+
+/// As [`remove_index_objects`], in a transaction that somebody else commits.
+pub(super) fn remove_in(
+    index: &Index,
+    writing: &WriteTransaction,
+    ids: &[IndexObjectId],
+) -> Result<u64, IndexError> {
     let mut forgotten_count = 0;
     let mut forgotten = Vec::new();
     for id in ids {
@@ -193,14 +206,13 @@ pub(super) fn remove_index_objects(index: &Index, ids: &[IndexObjectId]) -> Resu
         };
         for number in numbers.as_chunks().0 {
             let number = u32::from_le_bytes(*number);
-            if let Some(place_count) = release_pack(&writing, number)? {
+            if let Some(place_count) = release_pack(writing, number)? {
                 forgotten_count += u64::from(place_count);
                 forgotten.push(PackNumber(number));
             }
         }
     }
-    packs_removed(index, &writing, &forgotten)?;
-    writing.commit()?;
+    packs_removed(index, writing, &forgotten)?;
     Ok(forgotten_count)
 }
 

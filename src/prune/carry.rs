@@ -23,7 +23,7 @@ struct Depths {
 impl Run<'_> {
     /// Whether the plan is done; if not, the report says who is waited for.
     pub(super) fn carry_out(&mut self, number: u64, state: DecisionState) -> Result<bool, PruneError> {
-        if !state.has_plan {
+        if !state.has_plan && !state.has_verdict {
             let name = names::plan(number);
             return Err(RepoError::from(crate::storage::StorageError::Missing { name }).into());
         }
@@ -201,8 +201,11 @@ impl Run<'_> {
             let into = if doomed.contains(&id) { &mut orphaned } else { &mut described };
             into.extend(packs);
         }
+        // What is stated of damage goes with the object that states it, so it is said again in any case.
+        let damaged = look.stated_to_be_damaged(&orphaned)?;
         let is_left = |name: &PackName| {
-            !going.contains(name) && !described.contains(name) && look.listing.packs.contains_key(name)
+            let is_silent = !described.contains(name) || damaged.contains(name);
+            !going.contains(name) && is_silent && look.listing.packs.contains_key(name)
         };
         let left: BTreeSet<_> = orphaned.into_iter().filter(is_left).collect();
         let mut said = Vec::new();

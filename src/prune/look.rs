@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::event::Observer;
 use crate::id::{IndexObjectId, SnapshotId};
 use crate::index::Index;
+use crate::index::counts::PackUsage;
 use crate::prune::{PackName, PruneError};
+use crate::repo::names::Named;
 use crate::repo::{CountingInput, PackListing, Repo, RepoError, SnapshotList};
 
 /// What a look has found.
@@ -103,10 +105,25 @@ impl Look {
     /// Index objects that describe a pack that is not there, or nothing that is known.
     ///
     /// A writer may describe a pack that it found undescribed while a prune is about to delete it.
-    pub fn stale_index_objects(&self) -> Result<BTreeSet<IndexObjectId>, PruneError> {
-        let is_stale = |packs: &[PackName]| packs.iter().any(|name| !self.listing.packs.contains_key(name));
-        let described = self.described()?.into_iter();
-        Ok(described.filter(|(_, packs)| is_stale(packs)).map(|(id, _)| id).collect())
+    pub fn stale_index_objects(&self, repo: &Repo) -> Result<BTreeSet<IndexObjectId>, PruneError> {
+        let mut stale = BTreeSet::new();
+        for (id, packs) in self.described()? {
+            let is_stale = match packs.is_empty() {
+                false => packs.iter().any(|name| !self.listing.packs.contains_key(name)),
+                // It could not be read, and others describe all that there is. One of a newer program stays.
+                true => self.is_lost(repo, id)?,
+            };
+            if is_stale {
+                stale.insert(id);
+            }
+        }
+        Ok(stale)
+    }
+
+    /// Whether an index object is there, damaged, and beyond mending.
+    fn is_lost(&self, repo: &Repo, id: IndexObjectId) -> Result<bool, PruneError> {
+        let object = Named::Index(id);
+        Ok(!repo.has_its_name(object)? && repo.find_mends(object)?.is_empty())
     }
 
     /// What each index object describes, of the packs that are known.
@@ -120,6 +137,33 @@ impl Look {
         let named = |number| names.get(&number).copied();
         let described = view.described_packs().map_err(RepoError::from)?.into_iter();
         Ok(described.map(|(id, numbers)| (id, numbers.into_iter().filter_map(named).collect())).collect())
+    }
+
+    /// Packs that are there with another length than they had: nobody counts on anything in them.
+    pub fn packs_of_wrong_length(&self) -> Result<Vec<PackUsage>, PruneError> {
+        let view = self.index.view().map_err(RepoError::from)?;
+        let mut found = Vec::new();
+        view.visit_packs(&mut |number, row| {
+            let is_there = self.listing.packs.contains_key(&(row.kind, row.id));
+            if is_there && !self.listing.shows(&row) {
+                let (live_bytes, total_bytes, live_count, total_count) = (0, 0, 0, 0);
+                found.push(PackUsage { number, row, live_bytes, total_bytes, live_count, total_count });
+            }
+        })
+        .map_err(RepoError::from)?;
+        Ok(found)
+    }
+
+    /// Those of these packs of whose damage anything is stated.
+    pub fn stated_to_be_damaged(&self, packs: &BTreeSet<PackName>) -> Result<BTreeSet<PackName>, PruneError> {
+        let view = self.index.view().map_err(RepoError::from)?;
+        let mut damaged = BTreeSet::new();
+        for name in packs {
+            if view.stated_damage(&name.1).map_err(RepoError::from)?.is_some() {
+                damaged.insert(*name);
+            }
+        }
+        Ok(damaged)
     }
 
     /// How often the mark finds something reachable that counts as not needed.

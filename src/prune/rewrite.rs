@@ -32,6 +32,8 @@ struct Job {
     number: PackNumber,
     name: PackName,
     dead: DeadEntries,
+    /// Frames that are stated to be damaged.
+    damaged: BTreeSet<u32>,
 }
 
 /// Copies what is needed of these packs. What some pack of `listed` holds that is not `doomed` is not copied again.
@@ -61,7 +63,10 @@ pub fn run(
     let mut jobs = Vec::new();
     for number in numbers {
         let Some(name) = names.get(number).copied() else { continue };
-        jobs.push(Job { number: *number, name, dead: index.dead_entries(*number).map_err(RepoError::from)? });
+        let dead = index.dead_entries(*number).map_err(RepoError::from)?;
+        let damaged = view.stated_damage(&name.1).map_err(RepoError::from)?;
+        let damaged = damaged.map(|damage| damage.frames).unwrap_or_default();
+        jobs.push(Job { number: *number, name, dead, damaged });
     }
     drop(index);
     let lease = SnapshotId::new(repo.random()?);
@@ -139,12 +144,19 @@ impl Copier<'_> {
     fn copy(&mut self, repo: &Repo, reader: &ChunkReader, job: &Job) -> Result<bool, RepoError> {
         let directory = match repo.read_pack_directory(job.name.0, job.name.1) {
             Ok(directory) => directory,
-            Err(error) if error.is_damage() => return Ok(false),
+            Err(error) if error.is_damage() => match repo.description_of(&job.name.1)? {
+                Some(directory) => directory,
+                None => return Ok(false),
+            },
             Err(error) => return Err(error),
         };
         let mut live = BTreeMap::new();
         let mut first = 0;
         for (number, frame) in directory.frames.iter().enumerate() {
+            // What is stated to be damaged is not counted, and nobody relies on it.
+            if job.damaged.contains(&(number as u32)) {
+                continue;
+            }
             let needed = live_entries(frame, first, &job.dead);
             first += frame.chunks.len();
             if !needed.is_empty() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::format::body::Body;
 use crate::format::container::ObjectKind;
 use crate::format::lease::SeenPlan;
-use crate::format::plan::{BodyRef, Done, Plan, Verdict};
+use crate::format::plan::{BodyRef, Done, Plan, PruneCounts, Verdict, base_digest};
 use crate::format::snapshot::Tombstone;
 use crate::format::{Tagged, parity};
 use crate::hash::payload_id;
@@ -32,6 +32,15 @@ pub struct DecisionState {
     pub has_verdict: bool,
     /// All is done.
     pub is_done: bool,
+}
+
+/// What of an open prune cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StuckPrune {
+    /// Its plan; nothing is decided yet.
+    Plan,
+    /// Its verdict, which somebody may have read before.
+    Verdict,
 }
 
 /// A decision with its long lists.
@@ -183,7 +192,7 @@ impl Repo {
             return Ok((None, HashSet::new()));
         };
         if state.is_done {
-            let hash = self.plan_hash(number)?;
+            let hash = self.hash_of_done_plan(number)?;
             return Ok((Some(SeenPlan { number, hash }), HashSet::new()));
         }
         match self.read_plan(number) {
@@ -193,12 +202,91 @@ impl Repo {
             }
             // Done, and its body deleted, since the listing was made: the next listing says so.
             Err(RepoError::Storage(StorageError::Missing { .. })) if self.is_done(number)? => {
-                Ok((Some(SeenPlan { number, hash: self.plan_hash(number)? }), HashSet::new()))
+                Ok((Some(SeenPlan { number, hash: self.hash_of_done_plan(number)? }), HashSet::new()))
             }
             Err(RepoError::Damaged { .. } | RepoError::Storage(StorageError::Missing { .. })) => {
                 Err(RepoError::PruneUnderWay { number })
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// The hash of a plan that is done. It decides nothing any more, so damage of the plan stops nobody: then it is the
+    /// one that the verdict names, or zero.
+    fn hash_of_done_plan(&self, number: u64) -> Result<[u8; 32], RepoError> {
+        let from_verdict = || {
+            let verdict = self.read_decision(&names::verdict(number), Verdict::decode);
+            verdict.map(|(verdict, _)| verdict.plan)
+        };
+        match self.plan_hash(number) {
+            Err(error) if error.is_damage() => match from_verdict() {
+                Err(error) if error.is_damage() => Ok([0; 32]),
+                outcome => outcome,
+            },
+            outcome => outcome,
+        }
+    }
+
+    /// What of a prune that is not done cannot be read, so that neither it nor writers can go on.
+    pub fn stuck_prune(&self, number: u64, state: DecisionState) -> Result<Option<StuckPrune>, RepoError> {
+        if state.is_done || self.is_done(number)? {
+            return Ok(None);
+        }
+        let (read, stuck) = match state.has_verdict {
+            true => (self.read_verdict(number).map(drop), StuckPrune::Verdict),
+            false => (self.read_plan(number).map(drop), StuckPrune::Plan),
+        };
+        match read {
+            Ok(()) => Ok(None),
+            Err(error) if error.is_damage() => Ok(Some(stuck)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Closes a prune whose plan or verdict cannot be read: nothing more is deleted because of it, for ever.
+    ///
+    /// Without a verdict one is created that deletes nothing, so that nobody who still has the plan can decide
+    /// otherwise. A verdict that is there and cannot be read may still be carried out by somebody who has read it, so
+    /// the caller must know that nobody does. Returns whether there was anything to close.
+    pub fn close_decision(&self, number: u64) -> Result<bool, RepoError> {
+        let Some(state) = self.list_decisions()?.get(&number).copied() else { return Ok(false) };
+        if state.is_done {
+            return Ok(false);
+        }
+        if !state.has_verdict {
+            let body = self.create_body(&Body::of(&BTreeSet::new(), &BTreeSet::new()))?;
+            self.create_verdict(Verdict {
+                version: 1,
+                number,
+                plan: self.hash_of_stored(&names::plan(number))?,
+                body,
+                base: base_digest(&BTreeSet::new()),
+                counts: PruneCounts::default(),
+                extensions: Vec::new(),
+                tag: [0; 32],
+            })?;
+        }
+        let verdict = match self.read_verdict(number) {
+            // Somebody else was faster, and decided something: that is for a prune to carry out.
+            Ok(verdict) if verdict.decision.counts != PruneCounts::default() => return Ok(false),
+            Ok(verdict) => verdict.hash,
+            Err(error) if error.is_damage() => self.hash_of_stored(&names::verdict(number))?,
+            Err(error) => return Err(error),
+        };
+        self.create_done(number, verdict)?;
+        // Nobody needs the lists of what is done; a body that stays is removed by a later prune.
+        for id in self.body_ids(number)? {
+            self.storage().delete(&names::body(&id))?;
+        }
+        Ok(true)
+    }
+
+    /// BLAKE3 of what is left of an object; zero where nothing is.
+    fn hash_of_stored(&self, name: &ObjectName) -> Result<[u8; 32], RepoError> {
+        match self.storage().get(name) {
+            Ok(stored) => Ok(payload_id(sealing::payload_of(&stored).unwrap_or(&stored))),
+            Err(StorageError::Missing { .. } | StorageError::Failed { .. }) => Ok([0; 32]),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -3,8 +3,10 @@
 //! Operations see no sealed byte, so what tells good bytes from bad ones is here; what a damage means for snapshots
 //! is theirs.
 
+mod mending;
 mod pack;
 
+pub use mending::{Mend, MendHow};
 pub use pack::{PackVerdict, PackVerifier, index_agrees};
 
 use crate::format::body::Body;
@@ -79,6 +81,17 @@ impl Repo {
         Ok(ControlVerdict { first: first.map(|found| found.map(drop)), copy })
     }
 
+    /// Whether an object that is named by its hash has that hash. Whatever else is wrong with it then is not damage of
+    /// the storage: it may be of a newer version of this program.
+    pub fn has_its_name(&self, object: Named) -> Result<bool, RepoError> {
+        let Some(name) = object.object_name() else { return Ok(false) };
+        match self.storage().get(&name) {
+            Ok(stored) => Ok(self.examine_payload(object, &stored).is_ok()),
+            Err(StorageError::Missing { .. } | StorageError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The bytes stored under `name`, or what is wrong with them as those of `object`. Unreadable is wrong too.
     fn examine_bytes(
         &self,
@@ -94,22 +107,27 @@ impl Repo {
     }
 
     fn examine_stored(&self, object: Named, stored: &[u8]) -> Result<(), DamageReason> {
+        self.examine_payload(object, stored)?;
+        match object {
+            // Plain text, without parity.
+            Named::Config(_) | Named::Slot(_) | Named::Readme => Ok(()),
+            _ => self.examine_end(stored),
+        }
+    }
+
+    /// What is wrong with an object, not looking at what follows its payload.
+    fn examine_payload(&self, object: Named, stored: &[u8]) -> Result<(), DamageReason> {
         match object {
             Named::Config(number) => settings::open_config(&self.keys, number, stored).map(drop),
             Named::Slot(id) => slots::open_slot(id, stored).map(drop),
             Named::Keyring(number) => {
-                settings::read_keyring(&self.unlock_key, self.id, number, stored)?;
-                self.examine_end(stored)
+                settings::read_keyring(&self.unlock_key, self.id, number, stored).map(drop)
             }
-            Named::Snapshot(id) => {
-                self.open_snapshot(id, stored)?;
-                self.examine_end(stored)
-            }
+            Named::Snapshot(id) => self.open_snapshot(id, stored).map(drop),
             Named::Forget(id) => {
                 // What parity could mend is damaged all the same.
                 examine_id(id.bytes(), stored)?;
-                self.open_forget(id, stored)?;
-                self.examine_end(stored)
+                self.open_forget(id, stored).map(drop)
             }
             Named::Plan(number) => {
                 self.examine_decision(object, stored, Plan::decode, |it| it.number == number)
@@ -124,14 +142,16 @@ impl Repo {
                 examine_id(id.bytes(), stored)?;
                 let plain = sealing::open_object(&self.keys, self.id, ObjectKind::Body, None, stored)?;
                 Body::decode(&plain)?;
-                self.examine_end(stored)
+                Ok(())
             }
-            Named::Readme
-            | Named::Reserve
-            | Named::Pack(..)
-            | Named::Index(_)
-            | Named::Lease(..)
-            | Named::Temporary => Ok(()),
+            Named::Pack(_, id) => examine_id(id.bytes(), stored),
+            Named::Index(id) => examine_id(id.bytes(), stored),
+            Named::Readme => match stored == settings::README.as_bytes() {
+                true => Ok(()),
+                false => Err(DamageReason::Id),
+            },
+            // Of these nothing is known that could be compared.
+            Named::Reserve | Named::Lease(..) | Named::Temporary => Ok(()),
         }
     }
 
@@ -149,8 +169,7 @@ impl Repo {
         if !number_is_right(&decision) {
             return Err(DamageReason::Kind);
         }
-        tags::verify(&self.keys, &decision)?;
-        self.examine_end(stored)
+        tags::verify(&self.keys, &decision)
     }
 
     /// Whether the parity behind a payload is what it should be, and nothing else follows.

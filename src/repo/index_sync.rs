@@ -1,19 +1,19 @@
 //! Bringing the local index up to date with the index objects, and views of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rayon::prelude::*;
 
 use crate::format::container::{HEADER_LEN, ObjectKind};
-use crate::format::index_object::{IndexObject, IndexedPack};
+use crate::format::index_object::{DamageStatement, IndexObject, IndexedPack};
 use crate::format::pack::PackDirectory;
 use crate::format::parity;
 use crate::hash::payload_id;
 use crate::id::{IndexObjectId, PackId, SnapshotId};
 use crate::index::{
-    FrameRow, Index, IndexError, IndexOptions, IndexView, NewPack, NewPlace, PackKind, PackRow,
+    FrameRow, Index, IndexError, IndexOptions, IndexView, NewPack, NewPlace, PackKind, PackRow, StatedDamage,
 };
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::names::Named;
@@ -90,13 +90,19 @@ impl Repo {
         })?;
         let known: HashSet<_> = index.view()?.index_objects()?.into_iter().collect();
         let mut new: Vec<_> = listed.difference(&known).copied().collect();
-        new.sort_unstable();
+        // From the end, so that they are added in order.
+        new.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
         let mut damaged = Vec::new();
-        for batch in new.chunks(BATCH_COUNT) {
-            let read: Vec<_> = batch.par_iter().map(|id| (*id, self.read_index_object(*id))).collect();
+        while !new.is_empty() {
+            let batch = new.split_off(new.len().saturating_sub(BATCH_COUNT));
+            let read: Vec<_> = batch.par_iter().rev().map(|id| (*id, self.read_index_object(*id))).collect();
             for (id, object) in read {
                 match object {
-                    Ok(object) => index.add_index_object(id, new_packs(&object))?,
+                    Ok(object) => {
+                        // What described a damaged pack before is read again: less of the pack counts now.
+                        new.extend(index.state_damage(&stated_damage(&object)?)?);
+                        index.add_index_object(id, new_packs(&object))?;
+                    }
                     // Removed by a prune since the listing: what survives is described by newer objects.
                     Err(RepoError::Storage(StorageError::Missing { .. })) => {}
                     Err(RepoError::Damaged { .. }) => damaged.push(id),
@@ -143,7 +149,14 @@ impl Repo {
     /// Reads, opens and decodes an index object.
     pub fn read_index_object(&self, id: IndexObjectId) -> Result<IndexObject, RepoError> {
         let name = names::index_object(&id);
-        let stored = self.storage().get(&name)?;
+        let stored = match self.storage().get(&name) {
+            // One bad sector must not make all else unreachable: parity may have what it held.
+            Err(error @ StorageError::Failed { .. }) => match self.read_what_is_left(&name)? {
+                Some(left) if left.iter().any(|byte| *byte != 0) => left,
+                Some(_) | None => return Err(error.into()),
+            },
+            stored => stored?,
+        };
         let object = self.open_index_object(id, &stored);
         object.map_err(|source| RepoError::Damaged { name: name.to_string(), source })
     }
@@ -257,19 +270,59 @@ impl Repo {
         Ok(ids)
     }
 
-    /// Stores index objects that describe these packs.
+    /// Stores index objects that describe these packs, and say again what is stated of their damage.
     pub fn store_descriptions(
         &self,
         lease: SnapshotId,
         mut packs: Vec<IndexedPack>,
     ) -> Result<Vec<IndexObjectId>, RepoError> {
         let mut ids = Vec::new();
+        let index = self.index()?.view()?;
         while !packs.is_empty() {
             let rest = packs.split_off(IndexObject::count_that_fits(&packs));
-            ids.push(self.store_index_object(lease, &IndexObject::new(packs), &AtomicU64::new(0))?);
+            let stated = packs.iter().filter_map(|pack| index.stated_damage(&pack.id).transpose());
+            let stated = stated.collect::<Result<Vec<_>, _>>()?.into_iter().map(statement).collect();
+            let object = IndexObject::new(packs).with_damage(stated).map_err(RepoError::Unstorable)?;
+            ids.push(self.store_index_object(lease, &object, &AtomicU64::new(0))?);
             packs = rest;
         }
         Ok(ids)
+    }
+
+    /// States which frames of a pack are damaged, in the place of all that was stated of it before: stores an index
+    /// object that says so, and describes the pack. Whoever takes it in counts on nothing that lies in these frames.
+    pub fn state_damage(
+        &self,
+        pack: IndexedPack,
+        frames: &BTreeSet<u32>,
+    ) -> Result<IndexObjectId, RepoError> {
+        let known = self.index()?.view()?.stated_damage(&pack.id)?;
+        let number = known.map_or(0, |known| known.number).saturating_add(1);
+        let statement = DamageStatement { pack: pack.id, number, frames: frames.iter().copied().collect() };
+        let object = IndexObject::new(vec![pack]).with_damage(vec![statement]);
+        let object = object.map_err(RepoError::Unstorable)?;
+        self.store_index_object(SnapshotId::new([0; 16]), &object, &AtomicU64::new(0))
+    }
+
+    /// What index objects that are there say a pack holds; none if no readable one describes it.
+    pub fn description_of(&self, id: &PackId) -> Result<Option<IndexedPack>, RepoError> {
+        let view = self.index()?.view()?;
+        let Some(number) = view.pack_number(id)? else { return Ok(None) };
+        for (object, packs) in view.described_packs()? {
+            if !packs.contains(&number) {
+                continue;
+            }
+            match self.read_index_object(object) {
+                Ok(object) => {
+                    if let Some(pack) = object.packs.into_iter().find(|pack| pack.id == *id) {
+                        return Ok(Some(pack));
+                    }
+                }
+                Err(error) if error.is_damage() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// Reads header, tail and directory of a pack with as few ranged reads as possible.
@@ -287,6 +340,22 @@ pub fn is_right_len(listed: u64, payload_len: u64) -> bool {
 pub fn name_of(pack: &IndexedPack) -> (PackKind, PackId) {
     let kind = if pack.kind == PackKind::Data as u8 { PackKind::Data } else { PackKind::Meta };
     (kind, pack.id)
+}
+
+/// What an index object states of damage.
+fn stated_damage(object: &IndexObject) -> Result<Vec<StatedDamage>, RepoError> {
+    let stated = object.damage().map_err(RepoError::Unstorable)?.into_iter();
+    let stated = stated.map(|DamageStatement { pack, number, frames }| StatedDamage {
+        pack,
+        number,
+        frames: frames.into_iter().collect(),
+    });
+    Ok(stated.collect())
+}
+
+fn statement(stated: StatedDamage) -> DamageStatement {
+    let StatedDamage { pack, number, frames } = stated;
+    DamageStatement { pack, number, frames: frames.into_iter().collect() }
 }
 
 /// The rows that an index object adds to the index.

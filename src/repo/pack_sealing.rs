@@ -122,6 +122,50 @@ pub fn seal_pack(
     Ok(SealedPack { id, kind, header, directory, payload })
 }
 
+/// The bytes of a damaged pack with header, directory and tail as they follow from what is said of it; what is left of
+/// its frames, and what follows the payload, stays. `None` where they do not follow.
+pub fn seal_around(
+    keys: &Keys,
+    repository: RepositoryId,
+    kind: PackKind,
+    described: &IndexedPack,
+    stored: &[u8],
+) -> Option<Vec<u8>> {
+    let directory = PackDirectory::from(described);
+    let encoded = directory.encode().ok()?;
+    let body_len = directory.body_len();
+    let tail = PackTail {
+        directory_len: encoded.len() as u32,
+        frame_count: directory.frames.len() as u32,
+        body_len,
+        padding_len: 0,
+    };
+    let header = Header {
+        kind: object_kind(kind),
+        wrap: Wrap::Generation,
+        flags: described.flags,
+        repository,
+        generation: described.generation,
+        payload_len: described.payload_len,
+        salt: described.salt,
+    };
+    // Padding is random, so it does not follow.
+    let is_plain = HEADER_LEN as u64 + body_len + tail.suffix_len() == described.payload_len;
+    if !is_plain || described.wrap != Wrap::Generation as u8 {
+        return None;
+    }
+    let root = sealing::root_of(header.kind, keys.generation(described.generation)?);
+    let object_keys = crate::crypto::object_keys(root, &header.derived_bytes());
+    let body_end = HEADER_LEN + usize::try_from(body_len).ok()?;
+    let mut bytes = header.encode(&object_keys.commitment).to_vec();
+    bytes.extend_from_slice(stored.get(HEADER_LEN..body_end.min(stored.len())).unwrap_or_default());
+    bytes.resize(body_end, 0);
+    object_keys.directory.seal_to(DIRECTORY_POSITION, &[], &encoded, &mut bytes);
+    object_keys.directory.seal_to(TAIL_POSITION, &[], &tail.encode(), &mut bytes);
+    bytes.extend_from_slice(stored.get(bytes.len()..).unwrap_or_default());
+    Some(bytes)
+}
+
 fn seal_frames(key: &SealingKey, frames: &[FrameEntry], mut body: &mut [u8]) {
     let mut places = Vec::with_capacity(frames.len());
     for (position, frame) in frames.iter().enumerate() {

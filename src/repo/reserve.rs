@@ -10,7 +10,8 @@ const RESERVE_BYTES: usize = 1 << 20;
 pub(super) fn make(storage: &dyn Storage) -> Result<(), StorageError> {
     let mut bytes = vec![0; RESERVE_BYTES];
     blake3::Hasher::new().update(b"kluis reserve").finalize_xof().fill(&mut bytes);
-    storage.replace(&names::reserve(), &bytes)
+    // One that is there already, perhaps of an init that was never finished, is as good.
+    storage.create(&names::reserve(), &bytes).map(drop)
 }
 
 impl Repo {

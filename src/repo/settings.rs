@@ -260,6 +260,13 @@ impl Repo {
         }
     }
 
+    /// The newest snapshots of all series that this computer remembers.
+    pub(crate) fn witnessed_series(&self) -> Result<BTreeMap<SeriesId, SeriesMark>, RepoError> {
+        let path = self.cache.witness_path(self.id)?;
+        let witness = Witness::ask(&path, &self.nothing_observed()).map_err(RepoError::Replaced)?;
+        Ok(witness.series)
+    }
+
     /// Remembers the newest snapshot of a series.
     pub(crate) fn witness_commit(&self, series: SeriesId, mark: SeriesMark) -> Result<(), RepoError> {
         let path = self.cache.witness_path(self.id)?;

@@ -192,8 +192,9 @@ impl Repo {
             return Err(RepoError::LastSlot);
         }
         let name = names::slot(&id);
-        self.storage().delete(&name)?;
-        Ok(self.storage().delete(&names::copy(&name))?)
+        // The copy first: a repair makes an object again of which only the copy is there.
+        self.storage().delete(&names::copy(&name))?;
+        Ok(self.storage().delete(&name)?)
     }
 
     /// The slot that this secret opens.

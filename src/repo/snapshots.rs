@@ -19,10 +19,13 @@ use crate::storage::{Created, ObjectName, StorageError};
 /// A listing that contradicts what this computer saw before is made again so often.
 const LISTING_COUNT_MAX: u32 = 3;
 
+/// The series of snapshots that were forgotten when nobody could read theirs.
+pub const UNKNOWN_SERIES: SeriesId = SeriesId::new([0; 16]);
+
 /// All live snapshots that can be read, oldest first, and what is known of dead ones.
 #[derive(Debug, Default)]
 pub struct SnapshotList {
-    /// By time, then by id.
+    /// By time; of the same time by number, then by id.
     pub snapshots: Vec<Snapshot>,
     /// Live snapshots that cannot be read, and why.
     pub damaged: Vec<(SnapshotId, String)>,
@@ -211,7 +214,7 @@ impl Repo {
                 Err(error) => return Err(error),
             }
         }
-        list.snapshots.sort_by_key(|snapshot| (snapshot.started_at, snapshot.id));
+        list.snapshots.sort_by_key(|snapshot| (snapshot.started_at, snapshot.sequence, snapshot.id));
         list.damaged.sort();
         list.dead.sort_unstable();
         Ok(list)
@@ -222,7 +225,32 @@ impl Repo {
         // What cannot be read may well be what seems to be missing.
         let is_complete = list.damaged.is_empty() && list.forgotten.damaged.is_empty();
         let series = is_complete.then(|| series_marks(list));
-        self.witness(&Observed { series, forget_count, ..self.nothing_observed() })
+        let observed = Observed { series, forget_count, ..self.nothing_observed() };
+        match self.witness(&observed) {
+            // Forgotten when nobody could read which place it had: it was not hidden.
+            Err(RepoError::Replaced(WitnessError::SeriesWentBack { snapshot, .. }))
+                if list.forgotten.get(snapshot).is_some() =>
+            {
+                self.witness(&Observed { series: None, ..observed })
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The place of a snapshot that cannot be read, as far as others say it: the one that continues it, or what this
+    /// computer remembers. Unknown is the first place of the series without a name.
+    pub fn place_of_damaged(
+        &self,
+        list: &SnapshotList,
+        id: SnapshotId,
+    ) -> Result<(SeriesId, u64), RepoError> {
+        let next = list.snapshots.iter().find(|snapshot| snapshot.previous == Some(id));
+        if let Some(next) = next {
+            return Ok((next.series, next.sequence.saturating_sub(1).max(1)));
+        }
+        let remembered = self.witnessed_series()?.into_iter().find(|(_, mark)| mark.snapshot == id);
+        let unknown = (UNKNOWN_SERIES, 1);
+        Ok(remembered.map_or(unknown, |(series, mark)| (series, mark.sequence.max(1))))
     }
 
     /// A snapshot, or `None` for a tombstone in its place.

@@ -239,8 +239,11 @@ impl Storage for LocalStorage {
     }
 
     fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), StorageError> {
-        self.store(name, bytes, |temporary, folder| temporary.publish_over(folder, name.leaf()))
-            .map_err(|error| failed(Action::Replace, name, error))
+        match self.store(name, bytes, |temporary, folder| temporary.publish_over(folder, name.leaf())) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StorageError::Missing { name: name.clone() }),
+            Err(error) => Err(failed(Action::Replace, name, error)),
+        }
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Option<Hold>, StorageError> {

@@ -144,8 +144,13 @@ impl Storage for MemoryStorage {
     }
 
     fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), StorageError> {
-        self.set(name, bytes);
-        Ok(())
+        match self.lock().objects.get_mut(name) {
+            Some(stored) => {
+                stored.bytes = bytes.into();
+                Ok(())
+            }
+            None => Err(StorageError::Missing { name: name.clone() }),
+        }
     }
 
     fn hold(&self, name: &ObjectName) -> Result<Option<Hold>, StorageError> {

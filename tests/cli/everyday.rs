@@ -203,7 +203,7 @@ fn restore_asks_before_it_removes_and_mends_what_differs() {
     vault.run(["restore", &inside, "--target", "back", "--quiet"]).expect(0);
     vault.home.write("back/extra", "x");
     vault.home.write("back/a.txt", "changed");
-    let asked = vault.run(["restore", &inside, "--target", "back", "--delete"]).expect(1);
+    let asked = vault.run(["restore", &inside, "--target", "back", "--delete"]).expect(2);
     assert!(asked.stderr.contains("--yes"), "{}", asked.stderr);
     assert!(vault.home.path("back/extra").exists());
     let plan = vault.json(["restore", &inside, "--target", "back", "--delete", "-n"], 0);

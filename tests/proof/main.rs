@@ -19,5 +19,6 @@ mod property;
 mod prune;
 mod real;
 mod recount;
+mod repair;
 mod together;
 mod trouble;

@@ -157,11 +157,16 @@ impl ForgetArgs {
             return Ok((decision, format!("{policy} --group-by '{}'", self.group_by)));
         }
         let mut named = HashSet::new();
-        for name in &self.snapshots {
+        for name in self.snapshots.iter().filter(|name| find_damaged(name, list).is_none()) {
             named.insert(self.find(name, list)?);
         }
         let all = list.snapshots.iter().map(candidate).collect();
         Ok((retention::name(all, &named, self.group_by), String::new()))
+    }
+
+    /// Snapshots among the named ones that cannot be read.
+    fn damaged(&self, list: &SnapshotList) -> Vec<SnapshotId> {
+        self.snapshots.iter().filter_map(|name| find_damaged(name, list)).collect()
     }
 
     fn find(&self, name: &SnapshotName, list: &SnapshotList) -> Result<SnapshotId, Failure> {
@@ -198,6 +203,8 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, Failure> {
         Failure::of(Exit::Failed, &error)
             .hint("nothing was forgotten; if that is what you want, give --allow-empty")
     })?;
+    let mut dropped = dropped;
+    dropped.extend(args.damaged(&list));
     let mut done = ForgetReport::default();
     if !args.dry_run && !dropped.is_empty() {
         let options = ForgetOptions { reason: args.reason.clone(), policy: policy.clone() };
@@ -208,7 +215,8 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, Failure> {
         warn_if_emptied(&repo, &decision, context);
     }
     let mut report = report(&decision, &list, &policy, args.dry_run, &done);
-    let mut exit = if list.damaged.is_empty() { Exit::Done } else { Exit::Damage };
+    let are_dropped = list.damaged.iter().all(|(id, _)| dropped.contains(id));
+    let mut exit = if are_dropped { Exit::Done } else { Exit::Damage };
     let mut pruned = None;
     if args.prune && !args.dry_run && !dropped.is_empty() {
         let outcome = super::prune::prune(&repo, PruneOptions::default(), context)?;
@@ -224,6 +232,17 @@ pub fn run(args: &ForgetArgs, context: &Context) -> Result<Exit, Failure> {
         pruned.iter().try_for_each(|report| super::prune::show(report, false, context, out))
     })?;
     Ok(exit)
+}
+
+/// The one snapshot that cannot be read and whose id begins so, unless one that can be read is meant.
+fn find_damaged(name: &SnapshotName, list: &SnapshotList) -> Option<SnapshotId> {
+    let SnapshotName::Prefix(prefix) = name else { return None };
+    let fits = |id: &SnapshotId| id.to_string().starts_with(&prefix.to_ascii_lowercase());
+    if list.snapshots.iter().any(|snapshot| fits(&snapshot.id)) {
+        return None;
+    }
+    let mut found = list.damaged.iter().map(|(id, _)| *id).filter(fits);
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// Tells what nobody who forgets should miss.

@@ -38,6 +38,16 @@ pub fn repair(
     payload_len_hint: Option<u64>,
     expected_payload_hash: &[u8; 32],
 ) -> Result<Vec<u8>, ParityError> {
+    let is_right = |payload: &[u8]| blake3::hash(payload).as_bytes() == expected_payload_hash;
+    repair_until(stored, payload_len_hint, &is_right)
+}
+
+/// As [`repair`], for an object that is not named by its hash: `is_right` proves that a payload is the one.
+pub fn repair_until(
+    stored: &[u8],
+    payload_len_hint: Option<u64>,
+    is_right: &dyn Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, ParityError> {
     let from_hint = || payload_len_hint.map(geometry);
     let from_end = || stored.last_chunk().and_then(trailer::decode);
     let from_middle = || trailer::find_first(stored);
@@ -45,7 +55,7 @@ pub fn repair(
     let mut error = ParityError::NotFound;
     // The next source is asked only where the one before did not lead to the payload.
     for shape in sources.into_iter().filter_map(|source| source()) {
-        match repair_with(stored, &shape, expected_payload_hash) {
+        match repair_with(stored, &shape, is_right) {
             Ok(payload) => return Ok(payload),
             Err(ParityError::NotFound) => {}
             Err(other) => error = other,
@@ -62,19 +72,23 @@ pub fn vouches_for(payload: &[u8], parity: &[u8]) -> bool {
         && Damaged::new(payload, parity, &geometry(payload_len)).is_whole.iter().all(|is_whole| *is_whole)
 }
 
-fn repair_with(stored: &[u8], shape: &Geometry, expected: &[u8; 32]) -> Result<Vec<u8>, ParityError> {
+fn repair_with(
+    stored: &[u8],
+    shape: &Geometry,
+    is_right: &dyn Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, ParityError> {
     let payload_len = usize::try_from(shape.payload_len).map_err(|_| ParityError::NotFound)?;
     // Whatever reaches into the payload from behind has taken all parity with it. This also bounds what is allocated.
     if shape.payload_len > limits::PACK_BYTES_MAX || payload_len >= stored.len() {
         return Err(ParityError::NotFound);
     }
     let (payload, parity) = stored.split_at(payload_len);
-    if blake3::hash(payload).as_bytes() == expected {
+    if is_right(payload) {
         return Ok(payload.to_vec());
     }
     let object = Damaged::new(payload, parity, shape);
     let repaired = object.decode()?;
-    if blake3::hash(&repaired).as_bytes() == expected { Ok(repaired) } else { Err(ParityError::OtherPayload) }
+    if is_right(&repaired) { Ok(repaired) } else { Err(ParityError::OtherPayload) }
 }
 
 /// An object whose shards were compared with their hashes.

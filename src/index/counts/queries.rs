@@ -5,9 +5,10 @@
 
 use redb::{ReadableDatabase, ReadableTable};
 
+use super::super::damage::StatedDamage;
 use super::super::error::{IndexError, guarded};
-use super::super::rows::{StoredPack, opened};
-use super::super::{Index, PACKS, PackNumber, PackRow};
+use super::super::rows::{StoredPack, decode_frame, opened, opened_number, pair_key};
+use super::super::{DAMAGED, FRAMES, Index, PACK_NUMBERS, PACKS, PackNumber, PackRow};
 use super::mark::{blocks_of, for_each_used};
 use super::rows::{BLOCK_ENTRY_COUNT, NumberedPack, PackState, SnapshotRow, SnapshotState, decode_block};
 use super::{BLOCKS, DYING, LOST, NUMBERED, SNAPSHOTS};
@@ -119,6 +120,35 @@ impl Index {
                     numbered.get(number)?.ok_or_else(|| IndexError::damaged("a pack has no numbers"))?;
                 all.extend(usage(&packs, number, row.value())?);
             }
+            Ok(all)
+        })
+    }
+
+    /// The usage of the packs of which frames are stated to be damaged, by number. The bytes in those frames count as
+    /// not needed: nobody can read them.
+    pub fn packs_with_damage(&self) -> Result<Vec<PackUsage>, IndexError> {
+        guarded(|| {
+            let reading = self.database.get().begin_read()?;
+            let (packs, numbered) = (reading.open_table(PACKS)?, reading.open_table(NUMBERED)?);
+            let (numbers, frames) = (reading.open_table(PACK_NUMBERS)?, reading.open_table(FRAMES)?);
+            let mut all = Vec::new();
+            for row in reading.open_table(DAMAGED)?.iter()? {
+                let (id, row) = row?;
+                let damage = StatedDamage::decode(PackId::new(id.value()), row.value())?;
+                let Some(number) = numbers.get(id.value())? else { continue };
+                let number = opened_number(PACK_NUMBERS, &id.value(), number.value())?;
+                let Some(row) = numbered.get(number)? else { continue };
+                let Some(mut usage) = usage(&packs, number, row.value())? else { continue };
+                for frame in damage.frames.into_iter().filter_map(|frame| u16::try_from(frame).ok()) {
+                    let key = pair_key(number, frame);
+                    if let Some(row) = frames.get(key)? {
+                        usage.total_bytes += u64::from(decode_frame(key, row.value())?.plain_len);
+                    }
+                }
+                all.push(usage);
+            }
+            all.retain(|usage| usage.total_bytes > usage.live_bytes);
+            all.sort_unstable_by_key(|usage| usage.number);
             Ok(all)
         })
     }

@@ -110,10 +110,14 @@ fn unknown(reason: DamageReason) -> PackVerdict {
     }
 }
 
-/// Whether the index says the same of a pack as `described`, frame by frame. `None` if it does not know the pack.
+/// Whether the index says the same of a pack as `described`, frame by frame, but for what is stated to be damaged.
+/// `None` if it does not know the pack.
 pub fn index_agrees(index: &IndexView, described: &IndexedPack) -> Result<Option<bool>, RepoError> {
     let Some(number) = index.pack_number(&described.id)? else { return Ok(None) };
-    let new = new_pack(described);
+    let mut new = new_pack(described);
+    if let Some(damage) = index.stated_damage(&described.id)? {
+        damage.leave_out(&mut new);
+    }
     let row_is_same = index.pack(number)?.is_some_and(|row| row == new.row);
     Ok(Some(row_is_same && index.frames(number)? == new.frames))
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{Advice, AtFlags, Dir, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{Advice, AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::folders::Folders;
@@ -129,9 +129,35 @@ impl<'a> Temporary<'a> {
         }
     }
 
-    /// Puts the file in the place of whatever has the name.
-    pub(super) fn publish_over(&self, folder: &OwnedFd, leaf: &str) -> Result<(), Errno> {
-        retry_on_intr(|| rustix::fs::renameat(self.folders.root(), &self.path, folder, leaf))
+    /// Puts the file in the place of the one that has the name. `false` if there is none.
+    ///
+    /// Both change places, which fails where there is nothing to change places with; what had the name before is then
+    /// the unfinished file, and is removed with it.
+    pub(super) fn publish_over(&self, folder: &OwnedFd, leaf: &str) -> Result<bool, Errno> {
+        if !is_file(folder, leaf)? {
+            return Ok(false);
+        }
+        let (root, flags) = (self.folders.root(), RenameFlags::EXCHANGE);
+        match retry_on_intr(|| rustix::fs::renameat_with(root, &self.path, folder, leaf, flags)) {
+            Ok(()) => Ok(true),
+            // One of the two is gone.
+            Err(Errno::NOENT) if !is_file(folder, leaf)? => Ok(false),
+            // Here files cannot change places, and what is between looking and renaming is a risk.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {
+                retry_on_intr(|| rustix::fs::renameat(root, &self.path, folder, leaf)).map(|()| true)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// Whether a file has this name. What is no file must not change places with one.
+fn is_file(folder: &OwnedFd, leaf: &str) -> Result<bool, Errno> {
+    match rustix::fs::statat(folder, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => Ok(true),
+        Ok(_) => Err(Errno::ISDIR),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(errno),
     }
 }
 
