@@ -59,7 +59,7 @@ fn a_prune_stops_when_a_snapshot_has_vanished_and_says_what_to_do() {
     std::fs::remove_file(&object).unwrap();
     std::fs::remove_file(&copy).unwrap();
     let before = contents(&repo);
-    let ran = vault.run(["prune"]).expect(1);
+    let ran = vault.run(["prune"]).expect(4);
     assert!(ran.stderr.contains("gone that nobody forgot"), "{}", ran.stderr);
     assert!(ran.stderr.contains("hint: nothing was deleted"), "{}", ran.stderr);
     assert!(contents(&repo) == before);

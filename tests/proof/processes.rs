@@ -16,7 +16,7 @@ use kluis::event::Silent;
 use kluis::format::key_file;
 use kluis::id::SnapshotId;
 use kluis::prune::{self, PruneOptions, UnusedLimit};
-use kluis::repo::Repo;
+use kluis::repo::{InitOptions, Repo};
 use kluis::storage::{Leftovers, LocalStorage, LocalStorageOptions};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -38,6 +38,7 @@ const COMMANDS: &[(&[&str], u64, u64)] = &[
     (&["backup", "SOURCE"], 4, FILE_COUNT),
     (&["forget", "--keep-last", "3"], 2, 3),
     (&["prune", "--yes", "--max-unused", "0"], 4, 30),
+    (&["repair", "--yes"], 2, 3),
 ];
 
 struct Machine {
@@ -50,7 +51,7 @@ impl Machine {
         let scratch = tempfile::tempdir().unwrap();
         let machine = Self { scratch, trees: BTreeMap::new() };
         LocalStorage::create_place(&machine.path("repository")).unwrap();
-        let options = options_of_several_packs();
+        let options = InitOptions { parity: true, ..options_of_several_packs() };
         drop(init(machine.storage(), &machine.path("cache"), &options).unwrap());
         // The key of the fixture.
         fs::write(machine.path("key"), key_file::encode(&[7; 32]).as_bytes()).unwrap();
@@ -124,6 +125,23 @@ impl Machine {
             }
         }
         write(&source, "folder/small", format!("round {round}").as_bytes());
+    }
+
+    /// Spoils a byte in the middle of some packs, which their parity can mend.
+    fn spoil(&self, chance: &mut Chance) {
+        let packs: Vec<_> = names_below(&self.path("repository/data")).into_iter().collect();
+        for _ in 0..packs.len().min(3) {
+            let pack = chance.one_of(&packs);
+            let mut bytes = fs::read(pack).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(pack, bytes).unwrap();
+        }
+    }
+
+    fn repair_well(&self) {
+        let output = self.start(&["repair", "--yes"]).wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// As seen with an empty cache, every snapshot is what it was; new ones are of what is on the disk. Returns how
@@ -256,7 +274,14 @@ fn any_command_killed_at_any_time_loses_nothing_and_leaves_nothing_for_ever() {
             is_it
         };
         let (command, _, changes) = COMMANDS.iter().find(is_it).unwrap();
+        let is_repair = command[0] == "repair";
+        if is_repair {
+            machine.spoil(&mut chance);
+        }
         let code = machine.signal(machine.start(command), Signal::KILL, chance.below(*changes));
+        if is_repair {
+            machine.repair_well();
+        }
         let (new, gone) = machine.look_for_all();
         if code.is_none() {
             *killed.entry(command[0]).or_default() += 1;
@@ -278,5 +303,5 @@ fn any_command_killed_at_any_time_loses_nothing_and_leaves_nothing_for_ever() {
     machine.assert_clean();
     let all: u64 = killed.values().sum();
     println!("killed in time: {killed:?}");
-    assert!(all > count / 4 && killed.len() == 3, "only {killed:?} were killed in time");
+    assert!(all > count / 4 && killed.len() == COMMANDS.len(), "only {killed:?} were killed in time");
 }

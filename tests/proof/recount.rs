@@ -47,8 +47,8 @@ fn counted() -> (MemoryStorage, Arc<Repo>, TempDir, TempDir) {
             write(source.path(), &format!("{}/{at}", at % 4), &noise(len, chance.below(40)));
         }
         // What differs a little rests on what it was.
-        let mut dump = noise(100_000, 90);
-        dump[50_000] = round as u8;
+        let mut dump = noise(2_000_000, 90);
+        dump.iter_mut().step_by(4000).for_each(|byte| *byte = round as u8);
         write(source.path(), "dump", &dump);
         // The same names and bytes in two folders are one node with two parents.
         write(source.path(), "same/a/b", b"same");
