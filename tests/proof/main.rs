@@ -14,6 +14,7 @@ mod counts;
 mod crash;
 mod errors;
 mod forget;
+mod keys;
 mod processes;
 mod property;
 mod prune;
