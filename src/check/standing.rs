@@ -58,6 +58,8 @@ impl Standing {
     /// An id cannot be read because of a finding, although there is a place for it.
     pub fn lose_id(&mut self, id: ContentId, finding: FindingNumber) {
         self.ids.insert(id, finding);
+        // What rests on it is lost because of the same.
+        self.based.lock().expect("no holder of this lock panics").clear();
     }
 
     /// Whether anything is lost.
@@ -248,6 +250,16 @@ mod tests {
     fn a_base_that_no_pack_holds_is_what_is_missing() {
         let (standing, _folder) = standing(vec![pack(1, 20, 1, &[10])]);
         assert_eq!(standing.find(&id(20)).unwrap(), Err(Loss::Nowhere(id(10))));
+    }
+
+    #[test]
+    fn what_is_found_to_be_lost_later_is_known_to_all_that_rests_on_it() {
+        let (mut standing, _folder) = standing(vec![pack(1, 20, 1, &[10]), pack(2, 30, 2, &[20])]);
+        assert_eq!(standing.find(&id(30)).unwrap(), Err(Loss::Nowhere(id(10))));
+        standing.lose_id(id(10), finding());
+        for lost in [10, 20, 30] {
+            assert_eq!(standing.find(&id(lost)).unwrap(), Err(Loss::Found(finding())));
+        }
     }
 
     #[test]

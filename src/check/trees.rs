@@ -162,8 +162,9 @@ fn lost(look: &mut Look<'_>, id: ContentId, loss: Loss, code: FindingCode) -> Fi
             let code = if is_itself { code } else { FindingCode::ChunkMissing };
             let finding = Finding::damage(code, base, "it is needed, and no pack holds it");
             let finding = look.findings.add(finding);
-            if is_itself {
-                look.standing.lose_id(id, finding);
+            // A base may have a copy that lies too deep for this frame, and is good for everybody else.
+            if is_itself || matches!(look.standing.find(&base), Ok(Err(_))) {
+                look.standing.lose_id(base, finding);
             }
             finding
         }
