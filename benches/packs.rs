@@ -4,36 +4,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 
+#[path = "shared/repository.rs"]
+mod repository;
+
 use std::hint::black_box;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kluis::clock::SystemClock;
-use kluis::compress::Compression;
-use kluis::crypto::{KdfParams, Secret};
 use kluis::id::SnapshotId;
 use kluis::index::{PackKind, PackNumber};
-use kluis::repo::{
-    ChunkWriter, FRAME_BYTES_TARGET_DATA, Identity, InitOptions, PackVerifier, Repo, Surroundings,
-    UnlockSecret, WriterOptions,
-};
-use kluis::storage::MemoryStorage;
+use kluis::repo::{ChunkWriter, FRAME_BYTES_TARGET_DATA, PackVerifier, Repo, WriterOptions};
 
 const MIB: usize = 1 << 20;
 /// Several packs.
 const BYTES: usize = 96 * MIB;
 /// Files of a source tree are about as long.
 const CHUNK_BYTES: usize = 16 << 10;
-
-fn new_repository(cache: &Path) -> Arc<Repo> {
-    let identity = Identity { host: "bench".into(), user: "bench".into(), process: 1, boot: String::new() };
-    let storage = Arc::new(MemoryStorage::new());
-    let around = Surroundings { storage, cache: cache.to_owned(), clock: Arc::new(SystemClock), identity };
-    let options = InitOptions { kdf: KdfParams::MIN, parity: false, ..InitOptions::default() };
-    Arc::new(Repo::init(around, &options, &UnlockSecret::KeyFile(Secret::new([7; 32]))).unwrap())
-}
 
 /// Does not compress.
 fn noise() -> Vec<u8> {
@@ -59,7 +46,7 @@ fn text() -> Vec<u8> {
 /// Stores all bytes as chunks, a frame at a time.
 fn write(repo: &Arc<Repo>, bytes: &[u8], verify: bool) {
     let (view, ..) = repo.writer_view(&std::collections::HashSet::new()).unwrap();
-    let options = WriterOptions { compression: Compression::Auto, verify, discard: false, base_depth_max: 0 };
+    let options = WriterOptions { verify, ..WriterOptions::default() };
     let writer = ChunkWriter::start(repo, SnapshotId::new([1; 16]), Arc::new(view), options);
     let mut frames = writer.frame_writer(PackKind::Data);
     for batch in bytes.chunks(FRAME_BYTES_TARGET_DATA) {
@@ -80,7 +67,7 @@ fn store(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
             bencher.iter_batched(
                 || {
                     let cache = tempfile::tempdir().unwrap();
-                    (new_repository(cache.path()), cache)
+                    (repository::new_repository(cache.path()), cache)
                 },
                 |(repo, _cache)| write(&repo, bytes, verify),
                 BatchSize::PerIteration,
@@ -99,7 +86,7 @@ fn timed(rounds: u64, mut work: impl FnMut()) -> Duration {
 
 fn read(criterion: &mut Criterion, name: &str, bytes: &[u8]) {
     let cache = tempfile::tempdir().unwrap();
-    let repo = new_repository(cache.path());
+    let repo = repository::new_repository(cache.path());
     write(&repo, bytes, false);
     let reader = Arc::new(repo.chunk_reader().unwrap());
     let packs = repo.list_packs().unwrap().packs;

@@ -3,23 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails should stop")]
 
+#[path = "shared/repository.rs"]
+mod repository;
+
 use std::hint::black_box;
-use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kluis::clock::{SystemClock, Timestamp};
-use kluis::compress::Compression;
-use kluis::crypto::{KdfParams, Secret};
+use kluis::clock::Timestamp;
 use kluis::format::node::{DirectoryLeaf, ListLeaf, Node};
 use kluis::format::tree::{ChunkRef, Content, Entry, EntryKind, tag};
 use kluis::id::{ChunkId, NodeId, SnapshotId};
 use kluis::index::PackKind;
-use kluis::repo::{
-    ChunkWriter, DirectoryWriter, Identity, InitOptions, Repo, Surroundings, TreeReader, TreeWriter,
-    UnlockSecret, WriterOptions,
-};
-use kluis::storage::MemoryStorage;
+use kluis::repo::{ChunkWriter, DirectoryWriter, Repo, TreeReader, TreeWriter, WriterOptions};
 use kluis::wire::Bytes;
 
 /// Entries of a large folder.
@@ -73,18 +69,9 @@ fn nodes(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn new_repository(cache: &Path) -> Arc<Repo> {
-    let identity = Identity { host: "bench".into(), user: "bench".into(), process: 1, boot: String::new() };
-    let storage = Arc::new(MemoryStorage::new());
-    let around = Surroundings { storage, cache: cache.to_owned(), clock: Arc::new(SystemClock), identity };
-    let options = InitOptions { kdf: KdfParams::MIN, parity: false, ..InitOptions::default() };
-    Arc::new(Repo::init(around, &options, &UnlockSecret::KeyFile(Secret::new([7; 32]))).unwrap())
-}
-
 fn write(repo: &Arc<Repo>, entries: Vec<Entry>) -> NodeId {
     let (view, ..) = repo.writer_view(&std::collections::HashSet::new()).unwrap();
-    let options =
-        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
+    let options = WriterOptions::default();
     let writer = ChunkWriter::start(repo, SnapshotId::new([1; 16]), Arc::new(view), options);
     let mut tree = TreeWriter::new(writer.frame_writer(PackKind::Meta), writer.split_key());
     let mut folder = DirectoryWriter::default();
@@ -103,14 +90,14 @@ fn folder(criterion: &mut Criterion) {
         bencher.iter_batched(
             || {
                 let cache = tempfile::tempdir().unwrap();
-                (new_repository(cache.path()), entries.clone(), cache)
+                (repository::new_repository(cache.path()), entries.clone(), cache)
             },
             |(repo, entries, _cache)| write(&repo, entries),
             BatchSize::PerIteration,
         );
     });
     let cache = tempfile::tempdir().unwrap();
-    let repo = new_repository(cache.path());
+    let repo = repository::new_repository(cache.path());
     let id = write(&repo, entries);
     group.bench_function("read", |bencher| {
         bencher.iter(|| {
