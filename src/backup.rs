@@ -36,15 +36,12 @@ use crate::id::SnapshotId;
 use crate::limits;
 use crate::repo::{
     ChunkReader, ChunkWriter, Lease, Repo, RepoError, SnapshotFilter, SnapshotList, TreeReader, WriteTotals,
-    WriterOptions, series_of,
+    WriterOptions, retry_when_fenced, series_of,
 };
 use crate::source::{Excludes, Owners, SourceError};
 use crate::wire::Bytes;
 
 pub use stream::{StreamSource, run_stream};
-
-/// A writer that is fenced begins again; what it stored is found, so the second time is short.
-const FENCE_COUNT_MAX: usize = 3;
 
 /// How deep frames lie at most that hold only the difference from an earlier version: see decision 0024.
 pub const BASE_DEPTH_MAX_USUAL: u8 = 3;
@@ -214,7 +211,7 @@ pub fn run(
     if options.sources.is_empty() {
         return Err(BackupError::NoSource);
     }
-    retry_when_fenced(|| {
+    retry_when_fenced(is_fenced, || {
         attempt(repo, options, observer, &options.sources, |run| {
             let outcome = scan::run(run, options.parent != ParentChoice::None)?;
             if !outcome.lacks_content {
@@ -228,16 +225,8 @@ pub fn run(
     })
 }
 
-fn retry_when_fenced(
-    mut attempt: impl FnMut() -> Result<BackupReport, BackupError>,
-) -> Result<BackupReport, BackupError> {
-    let mut fences = 0;
-    loop {
-        match attempt() {
-            Err(BackupError::Repo(RepoError::Fenced)) if fences + 1 < FENCE_COUNT_MAX => fences += 1,
-            outcome => return outcome,
-        }
-    }
+fn is_fenced(error: &BackupError) -> bool {
+    matches!(error, BackupError::Repo(RepoError::Fenced))
 }
 
 /// One attempt under one lease: register, look, store, commit. The parent is one that holds all of `sources`.
@@ -318,11 +307,8 @@ fn attempt_under(
     let is_skipped = options.skip_if_unchanged && is_unchanged(repo, parent.as_ref(), &outcome)?;
     if let Some(lease) = lease.filter(|_| !is_skipped) {
         let snapshot = snapshot(repo, options, lease, started_at, &snapshots, outcome, written);
-        repo.commit_snapshot(&snapshot)?;
+        lease.commit(&snapshot, observer)?;
         report.snapshot_id = Some(snapshot.id.to_string());
-        if let Err(error) = repo.after_commit(&snapshot) {
-            observer.note(&format!("the snapshot is stored, but not its second copy: {error}"));
-        }
     }
     Ok(report)
 }

@@ -29,6 +29,7 @@ mod findings;
 mod packs;
 pub mod repair;
 pub mod scrub;
+mod side_by_side;
 mod snapshots;
 mod standing;
 mod trees;
@@ -102,7 +103,7 @@ pub struct CheckReport {
 impl CheckReport {
     /// Whether anything is damaged. Notes are not damage.
     pub fn has_damage(&self) -> bool {
-        self.findings_omitted > 0 || self.findings.iter().any(|found| found.severity == Severity::Damage)
+        self.findings_omitted > 0 || self.findings.iter().any(Finding::is_damage)
     }
 }
 

@@ -170,24 +170,6 @@ impl Compressor {
         let is_shorter = whole_len < plain.len();
         shorter(is_shorter.then_some((Codec::Zstd, &self.compressed)), plain)
     }
-
-    /// The shorter of `plain` and its difference from `prefix`, and which of both it is.
-    ///
-    /// An empty prefix is the same as none. A prefix is worth its cost if it resembles `plain` over long stretches;
-    /// both must keep their limits.
-    pub fn compress_with_prefix<'a>(&'a mut self, plain: &'a [u8], prefix: &[u8]) -> (Codec, &'a [u8]) {
-        assert!(plain.len() <= limits::FRAME_BYTES_MAX, "no frame is longer than the limit");
-        assert!(prefix.len() <= limits::PREFIX_BYTES_MAX, "no prefix is longer than the limit");
-        match self.level {
-            Some(level) if !prefix.is_empty() => {
-                self.compressed.clear();
-                self.compressed.reserve(compress_bound(plain.len()));
-                let is_done = compress_after(prefix, plain, level, &mut self.compressed);
-                shorter(is_done.then_some((Codec::ZstdPrefix, &self.compressed)), plain)
-            }
-            Some(_) | None => self.compress(plain),
-        }
-    }
 }
 
 /// A difference so many times shorter than what it stands for is taken without asking what it would be plainly.

@@ -20,11 +20,8 @@ use crate::format::forget::{ForgetRecord, ForgottenSnapshot};
 use crate::format::snapshot::{InPlaceOf, Snapshot};
 use crate::id::{ContentId, SnapshotId};
 use crate::limits;
-use crate::repo::{Lease, Repo, RepoError, SnapshotList};
+use crate::repo::{Lease, Repo, RepoError, SnapshotList, retry_when_fenced};
 use crate::storage::StorageError;
-
-/// A writer that is fenced begins again.
-const FENCE_COUNT_MAX: usize = 3;
 
 /// What a forget record says beside the snapshots.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -145,14 +142,8 @@ pub fn undo(
 ) -> Result<UndoReport, ForgetError> {
     let mut report = UndoReport::default();
     for id in ids {
-        let mut fences = 0;
-        let back = loop {
-            match bring_back(repo, *id, observer) {
-                Err(ForgetError::Repo(RepoError::Fenced)) if fences + 1 < FENCE_COUNT_MAX => fences += 1,
-                outcome => break outcome?,
-            }
-        };
-        report.snapshots.push(back);
+        let is_fenced = |error: &ForgetError| matches!(error, ForgetError::Repo(RepoError::Fenced));
+        report.snapshots.push(retry_when_fenced(is_fenced, || bring_back(repo, *id, observer))?);
     }
     Ok(report)
 }
@@ -170,9 +161,7 @@ fn bring_back(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Resu
         }
         outcome => outcome?,
     };
-    if let Err(error) = lease.end() {
-        observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
-    }
+    lease.end_well(observer);
     Ok(back)
 }
 
@@ -205,10 +194,7 @@ fn bring_back_under(
     observer.phase("looking for all that it needs");
     confirm::claim_all(repo, Arc::new(view), &forgotten, observer)?;
     let snapshot = copy_of(&forgotten, &list, lease)?;
-    repo.commit_snapshot(&snapshot)?;
-    if let Err(error) = repo.after_commit(&snapshot) {
-        observer.note(&format!("the snapshot is stored, but not its second copy: {error}"));
-    }
+    lease.commit(&snapshot, observer)?;
     Ok(BroughtBack { id: snapshot.id.to_string(), in_place_of_id: id.to_string(), was_back: false })
 }
 

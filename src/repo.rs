@@ -50,7 +50,7 @@ pub use examine::{
 };
 pub use forgets::{Dead, Forgotten};
 pub use index_sync::{PackListing, name_of};
-pub use lease::Lease;
+pub use lease::{Lease, retry_when_fenced};
 pub use leases::ListedLease;
 pub use probe::run as probe_storage;
 pub use references::{References, references};

@@ -452,7 +452,7 @@ fn zstd_frame() -> (Codec, Vec<u8>) {
 fn zstd_prefix_frame() -> (Codec, Vec<u8>) {
     let (prefix, plain) = (fox(""), fox("dog"));
     let mut compressor = Compressor::new(Compression::Auto);
-    let (codec, stored) = compressor.compress_with_prefix(plain.as_bytes(), prefix.as_bytes());
+    let (codec, stored) = compressor.compress_against(plain.as_bytes(), prefix.as_bytes());
     (codec, stored.to_vec())
 }
 

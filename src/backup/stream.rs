@@ -10,12 +10,12 @@ use crate::backup::step::{FileOutcome, FilePart, Step};
 use crate::backup::top::chain;
 use crate::backup::work::{data_stretches, finish_entry, holes, open_problem, take_over};
 use crate::backup::{
-    BackupError, BackupOptions, BackupReport, Outcome, Run, attempt, owner_names, retry_when_fenced,
+    BackupError, BackupOptions, BackupReport, Outcome, Run, attempt, is_fenced, owner_names,
 };
 use crate::chunker::Chunker;
 use crate::event::{Observer, Problem, Progress};
 use crate::format::tree::{Content, Entry, EntryKind, SparseMap};
-use crate::repo::Repo;
+use crate::repo::{Repo, retry_when_fenced};
 use crate::source::{FolderPath, FolderReader, Found, SourceFile, Stamp};
 use crate::wire::Bytes;
 
@@ -191,7 +191,7 @@ pub fn run_stream(
         return Err(BackupError::BadName(name));
     }
     let mut is_used = false;
-    retry_when_fenced(|| {
+    retry_when_fenced(is_fenced, || {
         if std::mem::replace(&mut is_used, true) {
             // A stream cannot be read twice.
             return Err(crate::repo::RepoError::Fenced.into());

@@ -42,17 +42,6 @@ pub fn check(
     leases(repo, listed, findings)
 }
 
-fn code_of(object: Named) -> FindingCode {
-    match object {
-        Named::Config(_) => FindingCode::ConfigDamaged,
-        Named::Slot(_) => FindingCode::SlotDamaged,
-        Named::Keyring(_) => FindingCode::KeyringDamaged,
-        Named::Forget(_) => FindingCode::ForgetRecordDamaged,
-        Named::Plan(_) | Named::Verdict(_) | Named::Done(_) | Named::Body(_) => FindingCode::DecisionDamaged,
-        _ => FindingCode::SnapshotDamaged,
-    }
-}
-
 fn judge(repo: &Repo, object: Named, verdict: &ControlVerdict, findings: &mut Findings) {
     let Some(name) = object.object_name() else { return };
     let copy_is_good = matches!(verdict.copy, CopyState::Good);
@@ -66,7 +55,7 @@ fn judge(repo: &Repo, object: Named, verdict: &ControlVerdict, findings: &mut Fi
         }
         Some(Err(reason)) => {
             let copy = if copy_is_good { "its second copy is good" } else { "it has no good copy" };
-            let finding = Finding::damage(code_of(object), &name, format!("{reason}; {copy}"));
+            let finding = Finding::damage(FindingCode::of(object), &name, format!("{reason}; {copy}"));
             findings.add(if copy_is_good { finding.mendable() } else { finding });
         }
         None if copy_is_good => {

@@ -4,14 +4,14 @@
 //! processors. So the disk is busy while frames are opened, and at most as many packs as threads are in memory.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::findings::{Finding, FindingCode};
 use super::packs::{directory_finding, last_cause};
 use super::standing::{Loss, Lost};
-use super::{CheckError, DataPart, Look};
+use super::{CheckError, DataPart, Look, side_by_side};
 use crate::clock::Timestamp;
 use crate::event::Progress;
 use crate::id::{ContentId, PackId};
@@ -20,10 +20,6 @@ use crate::repo::names;
 use crate::repo::{ChunkReader, DamageReason, PackVerdict, PackVerifier, RepoError, View, index_agrees};
 use crate::units::counted_text;
 
-/// Threads that read packs; each has one pack in memory.
-const THREAD_COUNT: u64 = 3;
-/// Fewer threads read where packs are so long that they would need more memory together.
-const PACK_BYTES_IN_MEMORY: u64 = 128 << 20;
 /// The share of the stored bytes that [`DataPart::Oldest`] reads.
 const OLDEST_PERCENT: f64 = 10.0;
 
@@ -111,42 +107,25 @@ struct ReadPack {
 type Read = Vec<(Candidate, ReadPack)>;
 
 fn read_all(look: &Look<'_>, packs: &[Candidate]) -> Result<Read, CheckError> {
-    let next = AtomicUsize::new(0);
-    let is_over = AtomicBool::new(false);
     let read = Mutex::new(Vec::new());
-    let work = || -> Result<(), CheckError> {
-        let mut verifier = PackVerifier::new(Arc::clone(&look.reader));
-        while let Some(pack) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            look.stop_if_interrupted()?;
-            if is_over.load(Ordering::Relaxed) {
-                return Ok(());
-            }
-            let mut verdict = verifier.verify(pack.kind, pack.id, pack.len)?;
-            // Somebody may have mended or removed it meanwhile, and a bad cable shows something else every time.
-            if verdict.as_ref().is_some_and(|verdict| !is_good(verdict)) {
-                verdict = verifier.verify(pack.kind, pack.id, pack.len)?;
-            }
-            Progress::add(&look.observer.progress().bytes_done, pack.len);
-            if let Some(mut verdict) = verdict {
-                let index = look.standing.view().index();
-                let described = verdict.described.take();
-                let agrees = described.map(|described| index_agrees(index, &described)).transpose()?;
-                let pack = (*pack, ReadPack { verdict, agrees: agrees.flatten() });
-                read.lock().expect("no holder of this lock panics").push(pack);
-            }
+    let len_max = packs.iter().map(|pack| pack.len).max().unwrap_or(0);
+    let verifier = || PackVerifier::new(Arc::clone(&look.reader));
+    side_by_side::each(packs, len_max, look.observer, verifier, |verifier, pack| {
+        let mut verdict = verifier.verify(pack.kind, pack.id, pack.len)?;
+        // Somebody may have mended or removed it meanwhile, and a bad cable shows something else every time.
+        if verdict.as_ref().is_some_and(|verdict| !is_good(verdict)) {
+            verdict = verifier.verify(pack.kind, pack.id, pack.len)?;
+        }
+        Progress::add(&look.observer.progress().bytes_done, pack.len);
+        if let Some(mut verdict) = verdict {
+            let index = look.standing.view().index();
+            let described = verdict.described.take();
+            let agrees = described.map(|described| index_agrees(index, &described)).transpose()?;
+            let pack = (*pack, ReadPack { verdict, agrees: agrees.flatten() });
+            read.lock().expect("no holder of this lock panics").push(pack);
         }
         Ok(())
-    };
-    let len_max = packs.iter().map(|pack| pack.len).max().unwrap_or(0);
-    let thread_count = (PACK_BYTES_IN_MEMORY / len_max.max(1)).clamp(1, THREAD_COUNT);
-    let outcome = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..thread_count.min(packs.len() as u64))
-            .map(|_| scope.spawn(|| work().inspect_err(|_| is_over.store(true, Ordering::Relaxed))))
-            .collect();
-        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or(Err(RepoError::Ended.into())));
-        ended.collect::<Vec<_>>().into_iter().collect::<Result<(), CheckError>>()
-    });
-    outcome?;
+    })?;
     let mut read = read.into_inner().expect("no holder of this lock panics");
     read.sort_by_key(|(pack, _)| (pack.kind, pack.id));
     Ok(read)

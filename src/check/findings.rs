@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 
 use crate::id::SnapshotId;
+use crate::repo::names::Named;
 use crate::units::PathText;
 
 /// Findings that are listed one by one.
@@ -83,6 +84,24 @@ pub enum FindingCode {
     LocalIndexWrong,
 }
 
+impl FindingCode {
+    /// The code under which damage of an object itself is told.
+    pub fn of(object: Named) -> Self {
+        match object {
+            Named::Config(_) => Self::ConfigDamaged,
+            Named::Slot(_) => Self::SlotDamaged,
+            Named::Keyring(_) => Self::KeyringDamaged,
+            Named::Forget(_) => Self::ForgetRecordDamaged,
+            Named::Plan(_) | Named::Verdict(_) | Named::Done(_) | Named::Body(_) => Self::DecisionDamaged,
+            Named::Pack(..) => Self::PackDamaged,
+            Named::Index(_) => Self::IndexObjectDamaged,
+            Named::Lease(..) => Self::LeaseDamaged,
+            Named::Readme | Named::Reserve | Named::Temporary => Self::ReadmeDiffers,
+            Named::Snapshot(_) => Self::SnapshotDamaged,
+        }
+    }
+}
+
 impl fmt::Display for FindingCode {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(out)
@@ -137,6 +156,11 @@ impl Finding {
     /// Something worth knowing of an object.
     pub fn note(code: FindingCode, object: impl fmt::Display, message: impl Into<String>) -> Self {
         Self { severity: Severity::Note, ..Self::damage(code, object, message) }
+    }
+
+    /// Whether stored bytes are gone or altered. Notes are not damage.
+    pub fn is_damage(&self) -> bool {
+        self.severity == Severity::Damage
     }
 
     /// The same, which what is in the repository suffices to mend.
@@ -229,7 +253,7 @@ impl Findings {
             return FindingNumber(*number);
         }
         if self.list.len() >= FINDING_COUNT_MAX {
-            self.omitted += u64::from(finding.severity == Severity::Damage);
+            self.omitted += u64::from(finding.is_damage());
             return FindingNumber(self.list.len() - 1);
         }
         let number = self.list.len();
@@ -249,7 +273,7 @@ impl Findings {
 
     /// Whether there is any damage.
     pub fn has_damage(&self) -> bool {
-        self.list.iter().any(|found| found.finding.severity == Severity::Damage && !found.is_dropped)
+        self.list.iter().any(|found| found.finding.is_damage() && !found.is_dropped)
     }
 
     /// What was found.
@@ -260,7 +284,7 @@ impl Findings {
     /// Drops all damage that an earlier look did not see.
     pub fn confirm(&mut self, seen: &HashSet<Key>) {
         for found in &mut self.list {
-            found.is_dropped |= found.finding.severity == Severity::Damage && !seen.contains(&found.key);
+            found.is_dropped |= found.finding.is_damage() && !seen.contains(&found.key);
         }
     }
 
@@ -284,9 +308,8 @@ impl Findings {
     /// leave its description behind. Nothing is excused while any snapshot is incomplete, because nobody knows then
     /// what it would have led to.
     pub fn excuse_unneeded(&mut self) {
-        let is_damage = |found: &Collected| {
-            found.finding.severity == Severity::Damage && !found.is_dropped && found.replaced_by.is_none()
-        };
+        let is_damage =
+            |found: &Collected| found.finding.is_damage() && !found.is_dropped && found.replaced_by.is_none();
         let touches = |found: &Collected| !found.snapshots.is_empty() || !found.finding.snapshots.is_empty();
         if self.omitted > 0 || self.list.iter().any(|found| is_damage(found) && touches(found)) {
             return;

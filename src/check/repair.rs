@@ -33,7 +33,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::check::{CheckError, CheckOptions, DataPart, Finding, Severity};
+use crate::check::{CheckError, CheckOptions, DataPart, Finding};
 use crate::event::Observer;
 use crate::id::SnapshotId;
 use crate::repo::{Repo, RepoError};
@@ -111,12 +111,8 @@ pub struct RepairPlan {
 impl RepairPlan {
     /// Whether anything is damaged.
     pub fn has_damage(&self) -> bool {
-        !self.beyond_repair.is_empty() || self.findings.iter().any(is_damage)
+        !self.beyond_repair.is_empty() || self.findings.iter().any(Finding::is_damage)
     }
-}
-
-fn is_damage(finding: &Finding) -> bool {
-    finding.severity == Severity::Damage
 }
 
 /// What became of a step.
@@ -173,7 +169,7 @@ impl RepairReport {
     /// Whether damage is left.
     pub fn has_damage(&self) -> bool {
         let has_failed = |step: &RepairedStep| step.outcome == StepOutcome::Failed;
-        self.findings.iter().any(is_damage)
+        self.findings.iter().any(Finding::is_damage)
             || self.steps.iter().any(has_failed)
             || !self.beyond_repair.is_empty()
     }

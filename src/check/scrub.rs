@@ -29,13 +29,13 @@ mod judge;
 mod list;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::findings::{Finding, FindingCode, Findings, Severity};
-use super::{CheckError, stop_if_interrupted};
+use super::findings::{Finding, Findings};
+use super::{CheckError, side_by_side};
 use crate::event::{Observer, Progress};
 use crate::format::parity;
 use crate::limits::PACK_BYTES_MAX;
@@ -45,11 +45,6 @@ use crate::storage::{ObjectName, Storage, StorageError};
 use crate::units::ByteRange;
 use judge::{Judged, Settings};
 use list::Unit;
-
-/// Threads that read; each has one object in memory.
-const THREAD_COUNT: u64 = 3;
-/// Fewer threads read where objects are so long that they would need more memory together.
-const OBJECT_BYTES_IN_MEMORY: u64 = 128 << 20;
 
 /// What to read.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -82,7 +77,7 @@ pub struct ScrubReport {
 impl ScrubReport {
     /// Whether anything is damaged. Notes are not damage.
     pub fn has_damage(&self) -> bool {
-        self.findings_omitted > 0 || self.findings.iter().any(|found| found.severity == Severity::Damage)
+        self.findings_omitted > 0 || self.findings.iter().any(Finding::is_damage)
     }
 }
 
@@ -109,7 +104,9 @@ pub fn run(
     progress.total_is_known.store(true, Ordering::Relaxed);
     let report = ScrubReport { packs_skipped, ..ScrubReport::default() };
     let scrub = Scrub { storage, observer, settings, collected: Mutex::new((findings, report)) };
-    scrub.read_all(&units)?;
+    let len_max = units.iter().map(Unit::bytes).max().unwrap_or(0);
+    let buffers = <(Vec<u8>, Vec<u8>)>::default;
+    side_by_side::each(&units, len_max, observer, buffers, |buffers, unit| scrub.scrub(unit, buffers))?;
     let (findings, mut report) = scrub.collected.into_inner().expect("no holder of this lock panics");
     (report.findings, report.findings_omitted) = findings.finish();
     report.duration_seconds = begun.elapsed().as_secs_f64();
@@ -132,36 +129,10 @@ enum Stored<'b> {
 }
 
 impl Scrub<'_> {
-    fn read_all(&self, units: &[Unit]) -> Result<(), CheckError> {
-        let next = AtomicUsize::new(0);
-        let is_over = AtomicBool::new(false);
-        let work = || -> Result<(), CheckError> {
-            let mut buffers = (Vec::new(), Vec::new());
-            while let Some(unit) = units.get(next.fetch_add(1, Ordering::Relaxed)) {
-                stop_if_interrupted(self.observer)?;
-                if is_over.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                self.scrub(unit, &mut buffers)?;
-            }
-            Ok(())
-        };
-        let len_max = units.iter().map(Unit::bytes).max().unwrap_or(0);
-        let thread_count = (OBJECT_BYTES_IN_MEMORY / len_max.max(1)).clamp(1, THREAD_COUNT);
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..thread_count)
-                .map(|_| scope.spawn(|| work().inspect_err(|_| is_over.store(true, Ordering::Relaxed))))
-                .collect();
-            let ended =
-                threads.into_iter().map(|thread| thread.join().unwrap_or(Err(RepoError::Ended.into())));
-            ended.collect::<Vec<_>>().into_iter().collect()
-        })
-    }
-
     /// Reads an object and its copy, once more if anything is wrong, and adds what was found.
     fn scrub(&self, unit: &Unit, buffers: &mut (Vec<u8>, Vec<u8>)) -> Result<(), CheckError> {
         let mut judged = self.look(unit, buffers)?;
-        if judged.findings.iter().any(|found| found.severity == Severity::Damage) {
+        if judged.findings.iter().any(Finding::is_damage) {
             // Somebody may have mended or removed it meanwhile, and a bad cable shows something else every time.
             judged = self.look(unit, buffers)?;
         }
@@ -217,27 +188,8 @@ impl Scrub<'_> {
             Ok(Some(reason)) => Ok(Stored::Bad(reason)),
             Err(StorageError::Missing { .. }) => Ok(Stored::Missing),
             Err(StorageError::Short { .. }) => Ok(Stored::Bad(DamageReason::Short)),
-            Err(error @ StorageError::Failed { .. }) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                Ok(Stored::Bad(DamageReason::Unreadable(cause.unwrap_or_else(|| error.to_string()))))
-            }
+            Err(error @ StorageError::Failed { .. }) => Ok(Stored::Bad(DamageReason::unreadable(&error))),
             Err(error) => Err(RepoError::from(error).into()),
         }
-    }
-}
-
-/// The code under which damage of an object itself is told.
-fn code_of(object: Named) -> FindingCode {
-    match object {
-        Named::Config(_) => FindingCode::ConfigDamaged,
-        Named::Slot(_) => FindingCode::SlotDamaged,
-        Named::Keyring(_) => FindingCode::KeyringDamaged,
-        Named::Forget(_) => FindingCode::ForgetRecordDamaged,
-        Named::Plan(_) | Named::Verdict(_) | Named::Done(_) | Named::Body(_) => FindingCode::DecisionDamaged,
-        Named::Pack(..) => FindingCode::PackDamaged,
-        Named::Index(_) => FindingCode::IndexObjectDamaged,
-        Named::Lease(..) => FindingCode::LeaseDamaged,
-        Named::Readme | Named::Reserve | Named::Temporary => FindingCode::ReadmeDiffers,
-        Named::Snapshot(_) => FindingCode::SnapshotDamaged,
     }
 }

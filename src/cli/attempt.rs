@@ -18,14 +18,17 @@ pub struct Attempt {
     /// Reads trees and chunks.
     pub reader: TreeReader,
     sent: Sent,
-    /// What makes this attempt void; the last one is never void.
-    doubt: Option<IndexDoubt>,
+    doubt: Doubt,
 }
+
+/// What makes an attempt void; the last one is never void.
+#[derive(Clone)]
+struct Doubt(Option<IndexDoubt>);
 
 /// Watches an attempt: a void one tells nothing any more, and ends soon.
 pub struct AttemptWatch<'w> {
     watch: &'w Watch,
-    doubt: Option<IndexDoubt>,
+    doubt: Doubt,
 }
 
 impl Context {
@@ -36,9 +39,8 @@ impl Context {
         repo: &Arc<Repo>,
         work: impl Fn(&Attempt) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
-        let doubt = reader.chunk_reader().index_doubt().clone();
-        let first = Attempt { reader, sent: Sent::default(), doubt: Some(doubt) };
+        let (reader, doubt) = reader_in_doubt(repo)?;
+        let first = Attempt { reader, sent: Sent::default(), doubt: Doubt(Some(doubt)) };
         let outcome = work(&first);
         if !first.is_void() || self.is_interrupted() {
             return outcome;
@@ -48,11 +50,9 @@ impl Context {
         drop(reader);
         self.note("the local index cannot be relied on; it is made again");
         repo.rebuild_index()?;
-        work(&Attempt { reader: TreeReader::new(Arc::new(repo.chunk_reader()?)), sent, doubt: None })
+        work(&Attempt { reader: reader_in_doubt(repo)?.0, sent, doubt: Doubt(None) })
     }
-}
 
-impl Context {
     /// Does `work` once, because what it leaves would be in the way of another attempt. A new index is made for the
     /// next command.
     pub fn read_once<T>(
@@ -60,9 +60,8 @@ impl Context {
         repo: &Arc<Repo>,
         work: impl Fn(&Attempt) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
-        let doubt = reader.chunk_reader().index_doubt().clone();
-        let only = Attempt { reader, sent: Sent::default(), doubt: None };
+        let (reader, doubt) = reader_in_doubt(repo)?;
+        let only = Attempt { reader, sent: Sent::default(), doubt: Doubt(None) };
         let outcome = work(&only);
         drop(only);
         if doubt.is_raised() {
@@ -73,26 +72,33 @@ impl Context {
     }
 }
 
+/// A reader of trees, and what tells whether the index it relies on is in doubt.
+fn reader_in_doubt(repo: &Arc<Repo>) -> Result<(TreeReader, IndexDoubt), Failure> {
+    let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
+    let doubt = reader.chunk_reader().index_doubt().clone();
+    Ok((reader, doubt))
+}
+
+impl Doubt {
+    fn is_raised(&self) -> bool {
+        self.0.as_ref().is_some_and(IndexDoubt::is_raised)
+    }
+}
+
 impl Attempt {
     /// Whether this attempt is in vain: whatever it says, another one follows.
     pub fn is_void(&self) -> bool {
-        self.doubt.as_ref().is_some_and(IndexDoubt::is_raised)
+        self.doubt.is_raised()
     }
 
     /// Standard output. What an attempt before has written is not written again.
     pub fn output(&self) -> Output {
-        Output::resumed(&self.sent, self.doubt.clone())
+        Output::resumed(&self.sent, self.doubt.0.clone())
     }
 
     /// Watches this attempt.
     pub fn watch<'w>(&self, watch: &'w Watch) -> AttemptWatch<'w> {
         AttemptWatch { watch, doubt: self.doubt.clone() }
-    }
-}
-
-impl AttemptWatch<'_> {
-    fn is_void(&self) -> bool {
-        self.doubt.as_ref().is_some_and(IndexDoubt::is_raised)
     }
 }
 
@@ -106,18 +112,18 @@ impl Observer for AttemptWatch<'_> {
     }
 
     fn problem(&self, problem: &Problem) {
-        if !self.is_void() {
+        if !self.doubt.is_raised() {
             self.watch.problem(problem);
         }
     }
 
     fn note(&self, text: &str) {
-        if !self.is_void() {
+        if !self.doubt.is_raised() {
             self.watch.note(text);
         }
     }
 
     fn is_interrupted(&self) -> bool {
-        self.watch.is_interrupted() || self.is_void()
+        self.watch.is_interrupted() || self.doubt.is_raised()
     }
 }

@@ -98,7 +98,7 @@ fn a_changed_version_costs_little_after_its_base() {
     plain.splice(1_000_000..1_000_000, *b"inserted");
     plain[500_000..500_010].fill(0);
     let mut compressor = Compressor::new(Compression::Auto);
-    let (codec, stored) = compressor.compress_with_prefix(&plain, &prefix);
+    let (codec, stored) = compressor.compress_against(&plain, &prefix);
     let stored = stored.to_vec();
     assert_eq!(codec, Codec::ZstdPrefix);
     assert!(stored.len() < plain.len() / 500, "{} bytes", stored.len());
@@ -115,7 +115,7 @@ fn the_longest_frame_after_the_longest_prefix_keeps_the_window_limit() {
     let mut plain = prefix.clone();
     plain.rotate_left(12_345);
     let mut compressor = Compressor::new(Compression::Fast);
-    let (codec, stored) = compressor.compress_with_prefix(&plain, &prefix);
+    let (codec, stored) = compressor.compress_against(&plain, &prefix);
     let stored = stored.to_vec();
     assert_eq!(codec, Codec::ZstdPrefix);
     assert!(stored.len() < 20_000, "{} bytes", stored.len());
@@ -126,7 +126,7 @@ fn the_longest_frame_after_the_longest_prefix_keeps_the_window_limit() {
 fn a_prefix_that_helps_nothing_and_no_prefix_are_told_apart() {
     let mut compressor = Compressor::new(Compression::Auto);
     let stored = |compressor: &mut Compressor, plain: &[u8], prefix: &[u8]| {
-        compressor.compress_with_prefix(plain, prefix).0
+        compressor.compress_against(plain, prefix).0
     };
     assert_eq!(stored(&mut compressor, &noise(b"one", 10_000), &noise(b"two", 10_000)), Codec::Stored);
     assert_eq!(stored(&mut compressor, &text(10_000), b""), Codec::Zstd);
@@ -259,7 +259,7 @@ proptest! {
         prefix in prop::collection::vec(0u8..4, 0..3000),
     ) {
         let mut compressor = Compressor::new(Compression::Auto);
-        let (codec, stored) = compressor.compress_with_prefix(&plain, &prefix);
+        let (codec, stored) = compressor.compress_against(&plain, &prefix);
         prop_assert_eq!(expanded(codec, stored, &prefix, plain.len()), Ok(plain.clone()));
     }
 }

@@ -70,20 +70,10 @@ impl Run<'_> {
         }
     }
 
-    /// Nobody knows what the plan dooms, so nothing is: a verdict that deletes nothing is always right.
+    /// Nobody knows what the plan dooms, so nothing is.
     fn decide_nothing(&self, number: u64, what: &str) -> Result<Decided<Verdict>, PruneError> {
         self.observer.note(&format!("{what} cannot be read, so prune {number} deletes nothing"));
-        let body = self.repo.create_body(&Body::of(&BTreeSet::new(), &BTreeSet::new()))?;
-        self.repo.create_verdict(Verdict {
-            version: 1,
-            number,
-            plan: self.repo.plan_hash(number)?,
-            body,
-            base: base_digest(&BTreeSet::new()),
-            counts: PruneCounts::default(),
-            extensions: Vec::new(),
-            tag: [0; 32],
-        })?;
+        self.repo.create_empty_verdict(number, self.repo.plan_hash(number)?)?;
         Ok(self.repo.read_verdict(number)?)
     }
 

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use crate::compress::Compression;
 use crate::event::{Observer, Progress};
 use crate::format::frame::{ChunkEntry, ContentKind, FrameEntry};
 use crate::id::SnapshotId;
@@ -70,8 +69,7 @@ pub fn run(
     }
     drop(index);
     let lease = SnapshotId::new(repo.random()?);
-    let options =
-        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
+    let options = WriterOptions::default();
     let for_writing = Arc::new(View::new(view, Presence::Listed(present), Arc::default()));
     let writer = ChunkWriter::start(repo, lease, for_writing, options);
     let reader = ChunkReader::new(Arc::clone(repo), Arc::new(all_described(repo)?));

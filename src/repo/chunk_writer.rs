@@ -50,6 +50,13 @@ pub struct WriterOptions {
     pub base_depth_max: u8,
 }
 
+impl Default for WriterOptions {
+    /// As what stores again what is stored already: verified, and nothing rests on an earlier version.
+    fn default() -> Self {
+        Self { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 }
+    }
+}
+
 /// What a run has written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WriteTotals {

@@ -153,6 +153,21 @@ impl Repo {
         self.create_decision(&name, &mut verdict)
     }
 
+    /// Creates a verdict on `plan`, the hash of one, that deletes nothing: that is always right.
+    pub fn create_empty_verdict(&self, number: u64, plan: [u8; 32]) -> Result<Created, RepoError> {
+        let body = self.create_body(&Body::of(&BTreeSet::new(), &BTreeSet::new()))?;
+        self.create_verdict(Verdict {
+            version: 1,
+            number,
+            plan,
+            body,
+            base: base_digest(&BTreeSet::new()),
+            counts: PruneCounts::default(),
+            extensions: Vec::new(),
+            tag: [0; 32],
+        })
+    }
+
     /// States that all that a verdict names is deleted.
     pub fn create_done(&self, number: u64, verdict: [u8; 32]) -> Result<Created, RepoError> {
         let mut done = Done { version: 1, number, verdict, extensions: Vec::new(), tag: [0; 32] };
@@ -254,17 +269,7 @@ impl Repo {
             return Ok(false);
         }
         if !state.has_verdict {
-            let body = self.create_body(&Body::of(&BTreeSet::new(), &BTreeSet::new()))?;
-            self.create_verdict(Verdict {
-                version: 1,
-                number,
-                plan: self.hash_of_stored(&names::plan(number))?,
-                body,
-                base: base_digest(&BTreeSet::new()),
-                counts: PruneCounts::default(),
-                extensions: Vec::new(),
-                tag: [0; 32],
-            })?;
+            self.create_empty_verdict(number, self.hash_of_stored(&names::plan(number))?)?;
         }
         let verdict = match self.read_verdict(number) {
             // Somebody else was faster, and decided something: that is for a prune to carry out.

@@ -189,6 +189,14 @@ pub enum DamageReason {
     TooDeep,
 }
 
+impl DamageReason {
+    /// The storage could not read them, as it says.
+    pub fn unreadable(error: &StorageError) -> Self {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        Self::Unreadable(cause.unwrap_or_else(|| error.to_string()))
+    }
+}
+
 impl RepoError {
     /// Whether stored bytes are at fault, so that another copy or a repair may help.
     pub fn is_damage(&self) -> bool {

@@ -101,7 +101,7 @@ impl Repo {
         match self.storage().get(name) {
             Ok(stored) => Ok(Some(self.examine_stored(object, &stored).map(|()| stored))),
             Err(StorageError::Missing { .. }) => Ok(None),
-            Err(error @ StorageError::Failed { .. }) => Ok(Some(Err(unreadable(&error)))),
+            Err(error @ StorageError::Failed { .. }) => Ok(Some(Err(DamageReason::unreadable(&error)))),
             Err(error) => Err(error.into()),
         }
     }
@@ -221,7 +221,9 @@ impl Repo {
         let stored = match self.storage().get(&name) {
             Ok(stored) => stored,
             Err(StorageError::Missing { .. }) => return Ok(None),
-            Err(error @ StorageError::Failed { .. }) => return Ok(Some(Err(unreadable(&error)))),
+            Err(error @ StorageError::Failed { .. }) => {
+                return Ok(Some(Err(DamageReason::unreadable(&error))));
+            }
             Err(error) => return Err(error.into()),
         };
         let open = || {
@@ -247,7 +249,9 @@ impl Repo {
         let stored = match self.storage().get(&names::index_object(&id)) {
             Ok(stored) => stored,
             Err(StorageError::Missing { .. }) => return Ok(None),
-            Err(error @ StorageError::Failed { .. }) => return Ok(Some((None, Err(unreadable(&error))))),
+            Err(error @ StorageError::Failed { .. }) => {
+                return Ok(Some((None, Err(DamageReason::unreadable(&error)))));
+            }
             Err(error) => return Err(error.into()),
         };
         let object = self.open_index_object(id, &stored);
@@ -302,9 +306,4 @@ impl TreeReader {
 fn examine_id(id: &[u8; 32], stored: &[u8]) -> Result<(), DamageReason> {
     let payload = sealing::payload_of(stored).ok_or(DamageReason::Short)?;
     if payload_id(payload) == *id { Ok(()) } else { Err(DamageReason::Id) }
-}
-
-fn unreadable(error: &StorageError) -> DamageReason {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    DamageReason::Unreadable(cause.unwrap_or_else(|| error.to_string()))
 }

@@ -11,8 +11,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::clock::{Alarm, Timestamp};
+use crate::event::Observer;
 use crate::format::container::ObjectKind;
 use crate::format::lease::{LeaseStatement, SeenPlan};
+use crate::format::snapshot::Snapshot;
 use crate::id::{PackId, SnapshotId};
 use crate::repo::chunk_writer::ChunkWriter;
 use crate::repo::claims::Claims;
@@ -20,6 +22,8 @@ use crate::repo::error::RepoError;
 use crate::repo::{Repo, names};
 use crate::storage::{Created, Hold, ObjectName, StorageError};
 
+/// A writer that was fenced so often gives up.
+const FENCE_COUNT_MAX: usize = 3;
 /// A sign of life every so often.
 const STATEMENT_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -144,6 +148,25 @@ impl Lease {
         self.inner.started_at
     }
 
+    /// Commits a snapshot under this lease: the last write of all. Everything it names must be durable.
+    ///
+    /// [`RepoError::Fenced`] if a prune has made that impossible. Its second copy may be missing afterwards, which the
+    /// observer is told.
+    pub fn commit(&self, snapshot: &Snapshot, observer: &dyn Observer) -> Result<(), RepoError> {
+        self.inner.repo.commit_snapshot(snapshot)?;
+        if let Err(error) = self.inner.repo.after_commit(snapshot) {
+            observer.note(&format!("the snapshot is stored, but not its second copy: {error}"));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::end`], after a commit: what is left of the registration harms nobody.
+    pub fn end_well(self, observer: &dyn Observer) {
+        if let Err(error) = self.end() {
+            observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
+        }
+    }
+
     /// Removes the registration; without the right to delete it states its end.
     pub fn end(mut self) -> Result<(), RepoError> {
         self.stop_beating();
@@ -157,6 +180,21 @@ impl Lease {
             let _ = heartbeat.join();
         }
     }
+}
+
+/// Attempts until one is not fenced, each under a lease of its own; what one has stored is found by the next, so that this
+/// is short. Gives up after [`FENCE_COUNT_MAX`].
+pub fn retry_when_fenced<T, E>(
+    is_fenced: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    for _ in 1..FENCE_COUNT_MAX {
+        match attempt() {
+            Err(error) if is_fenced(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    attempt()
 }
 
 impl Drop for Lease {

@@ -321,22 +321,26 @@ fn renamed(objects: &Objects, name: &ObjectName) -> Damage {
     damage
 }
 
-/// Runs all cases on some threads and compares the outcome of each with what must be true of it.
+/// Compares the outcome of each case with what must be true of it.
 fn run(fixture: &Fixture, damages: &[Damage]) {
+    let failures = failures_of(damages, |damage| run_one(fixture, damage));
+    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), damages.len(), failures.join("\n"));
+}
+
+/// Runs all cases on some threads; what each has to complain of.
+fn failures_of(damages: &[Damage], run_one: impl Fn(&Damage) -> Result<(), String> + Sync) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
             scope.spawn(|| {
                 while let Some(damage) = damages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let failure = run_one(fixture, damage).err();
-                    failures.lock().unwrap().extend(failure);
+                    failures.lock().unwrap().extend(run_one(damage).err());
                 }
             });
         }
     });
-    let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), damages.len(), failures.join("\n"));
+    failures.into_inner().unwrap()
 }
 
 fn run_one(fixture: &Fixture, damage: &Damage) -> Result<(), String> {

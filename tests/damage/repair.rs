@@ -3,8 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use kluis::check::repair::{self, RepairAction, RepairOptions, RepairReport, StepOutcome};
 use kluis::check::{self, CheckReport, FindingCode, Severity};
@@ -19,8 +18,8 @@ use kluis::units::ByteRange;
 
 use crate::bad_sectors::BadSectors;
 use crate::{
-    ALL, Damage, Files, Fixture, Objects, all_damages, back_up, fixture, flipped, folder_of, key,
-    make_fixture, names, noise, read_folder, read_snapshot, surroundings,
+    ALL, Damage, Files, Fixture, Objects, all_damages, back_up, failures_of, fixture, flipped, folder_of,
+    key, make_fixture, names, noise, read_folder, read_snapshot, surroundings,
 };
 use kluis::backup::ParentChoice;
 
@@ -162,19 +161,7 @@ fn remnant_holds_the_rest(
 }
 
 fn run_all(fixture: &Fixture, damages: &[Damage], has_parity: bool) {
-    let next = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| {
-                while let Some(damage) = damages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let failure = repair_one(fixture, damage, has_parity).err();
-                    failures.lock().unwrap().extend(failure);
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().unwrap();
+    let failures = failures_of(damages, |damage| repair_one(fixture, damage, has_parity));
     let first: Vec<_> = failures.iter().take(8).map(String::as_str).collect();
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), damages.len(), first.join("\n"));
 }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use kluis::backup::BackupError;
 use kluis::check::{self, CheckOptions, FindingCode};
 use kluis::clock::{Clock, FixedClock, SystemClock, Timestamp};
-use kluis::compress::Compression;
 use kluis::event::Silent;
 use kluis::forget::{self, ForgetOptions};
 use kluis::format::index_object::IndexedPack;
@@ -321,8 +320,7 @@ fn a_writer_that_finds_its_tombstone_ends_early() {
     let scene = Scene::new();
     let lease = Lease::register(&scene.repo, "backup").unwrap();
     let (view, _, _) = scene.repo.writer_view(lease.excluded()).unwrap();
-    let options =
-        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
+    let options = WriterOptions::default();
     let writer = ChunkWriter::start(&scene.repo, lease.id(), Arc::new(view), options);
     lease.watch(&writer);
     lease.beat().unwrap();

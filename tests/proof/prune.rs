@@ -319,7 +319,6 @@ fn a_prune_waits_for_a_writer_that_has_not_spoken_and_goes_on_when_it_has_ended(
 
 #[test]
 fn a_writer_that_acknowledges_a_plan_keeps_what_it_uses_and_uses_nothing_else_of_it() {
-    use kluis::compress::Compression;
     use kluis::index::PackKind;
     use kluis::repo::{ChunkWriter, Lease, WriterOptions};
 
@@ -329,8 +328,7 @@ fn a_writer_that_acknowledges_a_plan_keeps_what_it_uses_and_uses_nothing_else_of
     let writing = open(Arc::new(memory.clone()), writer_cache.path()).unwrap();
     let lease = Lease::register(&writing, "backup").unwrap();
     let (view, _, _) = writing.writer_view(lease.excluded()).unwrap();
-    let options =
-        WriterOptions { compression: Compression::Auto, verify: true, discard: false, base_depth_max: 0 };
+    let options = WriterOptions::default();
     let writer = ChunkWriter::start(&writing, lease.id(), Arc::new(view), options);
     lease.watch(&writer);
     // Chunks of what only forgotten snapshots hold: some are claimed before the plan, the others after it.

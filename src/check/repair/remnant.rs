@@ -10,7 +10,6 @@
 use std::sync::Arc;
 
 use super::{RepairError, stop_if_interrupted};
-use crate::compress::Compression;
 use crate::event::{Observer, Progress};
 use crate::format::node::Node;
 use crate::format::snapshot::{LeftOf, Snapshot, SnapshotProblem, Totals};
@@ -20,12 +19,9 @@ use crate::index::PackKind;
 use crate::limits;
 use crate::repo::{
     ChunkReader, ChunkWriter, DirectoryWriter, Lease, NodeRef, Repo, RepoError, SnapshotList, TreeReader,
-    TreeWriter, View, WriterOptions,
+    TreeWriter, View, WriterOptions, retry_when_fenced,
 };
 use crate::wire::Bytes;
-
-/// A writer that is fenced begins again.
-const FENCE_COUNT_MAX: usize = 3;
 
 /// What became of the attempt.
 pub enum Remnant {
@@ -46,13 +42,8 @@ pub enum Remnant {
 
 /// Makes a snapshot of what is left of this one.
 pub fn keep(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Result<Remnant, RepairError> {
-    let mut fences = 0;
-    loop {
-        match attempt(repo, id, observer) {
-            Err(RepairError::Repo(RepoError::Fenced)) if fences + 1 < FENCE_COUNT_MAX => fences += 1,
-            outcome => return outcome,
-        }
-    }
+    let is_fenced = |error: &RepairError| matches!(error, RepairError::Repo(RepoError::Fenced));
+    retry_when_fenced(is_fenced, || attempt(repo, id, observer))
 }
 
 /// One attempt under one lease: register, look, copy, commit.
@@ -66,8 +57,7 @@ fn attempt(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Result<
     let Some(damaged) = damaged.filter(|_| !list.snapshots.iter().any(is_kept)) else {
         return Ok(Remnant::NotNeeded);
     };
-    let options =
-        WriterOptions { compression: Compression::Auto, base_depth_max: 0, verify: true, discard: false };
+    let options = WriterOptions::default();
     let writer = ChunkWriter::start(repo, lease.id(), Arc::clone(&view), options);
     lease.watch(&writer);
     let copied = copy(repo, &lease, &view, &writer, damaged.root, observer)?;
@@ -81,13 +71,8 @@ fn attempt(repo: &Arc<Repo>, id: SnapshotId, observer: &dyn Observer) -> Result<
     (totals.bytes_new, totals.bytes_stored) = (written.bytes_new, written.bytes_stored);
     let lost_count = lost.count;
     let snapshot = remnant_of(damaged, root, totals, lost, &list, &lease)?;
-    repo.commit_snapshot(&snapshot)?;
-    if let Err(error) = repo.after_commit(&snapshot) {
-        observer.note(&format!("the snapshot is stored, but not its second copy: {error}"));
-    }
-    if let Err(error) = lease.end() {
-        observer.note(&format!("the lease could not be removed; the next prune does it: {error}"));
-    }
+    lease.commit(&snapshot, observer)?;
+    lease.end_well(observer);
     Ok(Remnant::Made { id: snapshot.id, lost_count })
 }
 

@@ -7,8 +7,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::compress::Compression;
-use crate::crypto;
 use crate::format::frame::ContentKind;
 use crate::format::index_object::IndexedPack;
 use crate::id::SnapshotId;
@@ -24,9 +22,8 @@ pub fn copy_out(
     damaged: &BTreeSet<u32>,
 ) -> Result<(), RepoError> {
     let (view, _, _) = repo.writer_view(&Default::default())?;
-    let lease = SnapshotId::new(crypto::random()?);
-    let options =
-        WriterOptions { compression: Compression::Auto, base_depth_max: 0, verify: true, discard: false };
+    let lease = SnapshotId::new(repo.random()?);
+    let options = WriterOptions::default();
     let writer = ChunkWriter::start(repo, lease, Arc::new(view), options);
     let mut data = writer.frame_writer(PackKind::Data);
     let mut meta = writer.frame_writer(PackKind::Meta);

@@ -2,7 +2,7 @@
 
 use super::super::clear::newest_settings;
 use super::super::findings::{Finding, FindingCode};
-use super::{Stored, code_of};
+use super::Stored;
 use crate::format::container::{Header, ObjectKind};
 use crate::format::repository_config::RepositoryConfig;
 use crate::format::{parity, slot};
@@ -131,13 +131,13 @@ fn tell(
                     (true, false, false) => "; it has no good copy",
                     (false, _, false) => "",
                 };
-                let finding = Finding::damage(code_of(object), name, format!("{reason}{how}"));
+                let finding = Finding::damage(FindingCode::of(object), name, format!("{reason}{how}"));
                 findings.push(mendable_if(finding, is_mendable));
             }
             if let Err(reason) = &first.end {
                 let code = match reason {
                     DamageReason::Parity | DamageReason::NoParity => FindingCode::ParityDamaged,
-                    _ => code_of(object),
+                    _ => FindingCode::of(object),
                 };
                 let finding = Finding::damage(code, name, reason.to_string());
                 findings.push(mendable_if(finding, first.payload.is_ok() || is_mendable));
@@ -160,7 +160,7 @@ fn tell(
     }
     if are_equal == Some(false) && first_is_good && copy_is_good {
         let message = "it and its second copy are not the same, and only a key can tell which one is right";
-        findings.push(Finding::damage(code_of(object), name, message));
+        findings.push(Finding::damage(FindingCode::of(object), name, message));
     }
 }
 

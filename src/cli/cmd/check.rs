@@ -98,12 +98,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn show(report: &CheckReport, context: &Context, out: &mut Output) -> Result<(), Failure> {
-    for finding in &report.findings {
-        show_finding(finding, out)?;
-    }
-    if report.findings_omitted > 0 {
-        out.line(&format!("and {} more", count_text(report.findings_omitted)))?;
-    }
+    show_findings(&report.findings, report.findings_omitted, out)?;
     if context.is_quiet() {
         return Ok(());
     }
@@ -128,6 +123,15 @@ fn show(report: &CheckReport, context: &Context, out: &mut Output) -> Result<(),
     match report.findings.iter().filter(is_damage).count() as u64 + report.findings_omitted {
         0 => out.line("no damage was found"),
         damages => out.line(&format!("damage was found: {}", count(damages))),
+    }
+}
+
+/// All findings, and how many more there are.
+pub fn show_findings(findings: &[Finding], omitted: u64, out: &mut Output) -> Result<(), Failure> {
+    findings.iter().try_for_each(|finding| show_finding(finding, out))?;
+    match omitted {
+        0 => Ok(()),
+        omitted => out.line(&format!("and {} more", count_text(omitted))),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::check::Finding;
 use crate::check::repair::{self, RepairAction, RepairOptions, RepairPlan, RepairReport, StepOutcome};
-use crate::check::{Finding, Severity};
 use crate::cli::cmd::check::show_finding;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
@@ -147,7 +147,7 @@ fn show(report: &RepairReport, context: &Context, out: &mut Output) -> Result<()
             count_text(kept.lost_count)
         ))?;
     }
-    let damages = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
+    let damages = report.findings.iter().filter(|finding| finding.is_damage());
     let damages: Vec<&Finding> = damages.collect();
     let (lacking, others): (Vec<_>, Vec<_>) =
         damages.into_iter().partition(|finding| !finding.snapshots.is_empty());

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::check::Severity;
 use crate::check::scrub::{self, ScrubOptions, ScrubReport};
-use crate::cli::cmd::check::show_finding;
+use crate::cli::cmd::check::show_findings;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::Output;
@@ -58,12 +57,7 @@ pub fn run(args: &ScrubArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn show(report: &ScrubReport, context: &Context, out: &mut Output) -> Result<(), Failure> {
-    for finding in &report.findings {
-        show_finding(finding, out)?;
-    }
-    if report.findings_omitted > 0 {
-        out.line(&format!("and {} more", count_text(report.findings_omitted)))?;
-    }
+    show_findings(&report.findings, report.findings_omitted, out)?;
     if context.is_quiet() {
         return Ok(());
     }
@@ -81,7 +75,7 @@ fn show(report: &ScrubReport, context: &Context, out: &mut Output) -> Result<(),
         let bytes = ByteCount(report.bytes_unproven);
         out.line(&format!("{bytes} of it have neither hash nor parity nor copy: only a key proves them"))?;
     }
-    let damages = report.findings.iter().filter(|found| found.severity == Severity::Damage).count() as u64;
+    let damages = report.findings.iter().filter(|found| found.is_damage()).count() as u64;
     match damages + report.findings_omitted {
         0 => out.line("no damage was found"),
         damages => out.line(&format!("damage was found: {}", count_text(damages))),

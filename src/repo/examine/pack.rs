@@ -55,7 +55,7 @@ impl PackVerifier {
         match repo.storage().get_range(&names::pack(kind, &id), range, &mut self.stored) {
             Ok(()) => Ok(Some(self.judge(&repo, kind, id))),
             Err(StorageError::Missing { .. }) => Ok(None),
-            Err(error @ StorageError::Failed { .. }) => Ok(Some(unknown(super::unreadable(&error)))),
+            Err(error @ StorageError::Failed { .. }) => Ok(Some(unknown(DamageReason::unreadable(&error)))),
             Err(StorageError::Short { .. }) => Ok(Some(unknown(DamageReason::Short))),
             Err(error) => Err(error.into()),
         }
