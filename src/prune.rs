@@ -138,6 +138,14 @@ pub enum PruneError {
         /// Why.
         reason: String,
     },
+    /// The storage could not read an index object.
+    #[error("index object {} cannot be read, so nobody knows what it says of damage", .id.short())]
+    IndexUnread {
+        /// Which.
+        id: IndexObjectId,
+        /// Why.
+        source: StorageError,
+    },
     /// Snapshots are gone without having been forgotten.
     #[error("{} snapshots are gone that nobody forgot, the first is {}", .ids.len(), .ids.first().map(|id| id.short()).unwrap_or_default())]
     SnapshotsVanished {

@@ -153,7 +153,8 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     let config_number = newest_number(&*storage, names::CONFIG)?.ok_or_else(no_repository)?;
     let Unlocked { id, config, keys, unlock_key, keyring_number } = unlock(&*storage, config_number, secret)?;
     let cache = CacheFolder::open(&around.cache)?;
-    let repo = Repo { around, id, config, keys, unlock_key, cache, index: Mutex::new(None) };
+    let (index, unread_index_object) = (Mutex::new(None), Mutex::new(None));
+    let repo = Repo { around, id, config, keys, unlock_key, cache, index, unread_index_object };
     let observed =
         Observed { config: Some(config_number), keyring: Some(keyring_number), ..repo.nothing_observed() };
     repo.witness(&observed)?;
