@@ -116,3 +116,34 @@ fn a_full_cache_folder_is_named_and_harms_nothing() {
     let attempt = format!("{hint}\nexit 1\n");
     assert_eq!(ran.stdout, format!("{}left 0\n", attempt.repeat(3)), "{}", ran.stderr);
 }
+
+#[test]
+fn a_prune_frees_space_on_a_disk_without_a_single_byte_left() {
+    let home = Home::new();
+    write_noise(&home, "files/first", 5);
+    write_noise(&home, "files/shared", 2);
+    write_noise(&home, "more/second", 8);
+    let script = "
+        mount -t tmpfs -o size=40m none disk
+        $repo init --quiet --pack-size 4M >/dev/null
+        $repo backup --quiet files more >gone
+        $repo backup --quiet files >/dev/null
+        $repo forget $(cat gone) --quiet --allow-empty >/dev/null
+        cat /dev/zero >disk/junk 2>/dev/null || true
+        echo left $(df --output=avail disk | tail -n 1)
+        $repo prune --yes --json >report
+        echo left $(find disk/repo/tmp disk/repo/lease disk/repo/body -type f | wc -l)
+        find disk/repo/reserve -size +500k | wc -l
+        $repo check --quiet --data
+        $repo restore latest --quiet --target back >/dev/null
+        diff -r files back$PWD/files
+        rm disk/junk
+        $repo backup --quiet files more >/dev/null
+    ";
+    let Some(ran) = with_mounts(&home, script) else { return };
+    let ran = ran.expect(0);
+    assert_eq!(ran.stdout, "left 0\nleft 0\n1\n", "{}", ran.stderr);
+    let report: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(home.path("report")).unwrap()).unwrap();
+    assert!(report["bytes_deleted"].as_u64().unwrap() > 8 << 20, "{report}");
+}

@@ -26,9 +26,17 @@ use kluis::prune;
 use kluis::repo::{Identity, InitOptions, Lease, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
 use kluis::storage::{MemoryStorage, ObjectName, Storage};
 
+#[path = "../shared/noise.rs"]
+mod noise;
+#[path = "../shared/scratch.rs"]
+mod scratch;
+
 mod bad_sectors;
 mod repair;
 mod unread;
+
+use noise::noise;
+use scratch::scratch;
 
 type Objects = BTreeMap<ObjectName, Arc<[u8]>>;
 type Files = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -55,24 +63,11 @@ fn surroundings(storage: &MemoryStorage, cache: &Path) -> Surroundings {
     Surroundings { storage, cache: cache.to_owned(), clock: Arc::new(SystemClock), identity }
 }
 
-/// A folder in memory where there is such a place: syncing caches would be most of the time.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
-    in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
-}
-
 fn back_up(repo: &Arc<Repo>, source: &Path, parent: ParentChoice) -> SnapshotId {
     let options =
         BackupOptions { sources: vec![source.to_owned()], parent, threads: 2, ..BackupOptions::default() };
     let report = backup::run(repo, &options, &Silent::default()).unwrap();
     report.snapshot_id.unwrap().parse().unwrap()
-}
-
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// Three snapshots of a small folder, two slots, and a lease; before them perhaps a snapshot that was forgotten.
@@ -408,6 +403,8 @@ fn run_one(fixture: &Fixture, damage: &Damage) -> Result<(), String> {
         FindingCode::ReadmeDiffers | FindingCode::CopyDamaged => true,
         // Of prunes that are done.
         FindingCode::DecisionDamaged => !whole.is_empty(),
+        // Of a forgotten snapshot.
+        FindingCode::OriginalMissing => found.snapshots.is_empty() && lost.is_empty(),
         _ => false,
     };
     if report.has_damage() || may_be_a_note { Ok(()) } else { fail("this is damage") }
