@@ -116,6 +116,42 @@ fn an_index_object_that_stays_unreadable_is_made_up_for_by_a_repair_and_goes_wit
     }
 }
 
+/// Every object once. What is in a pack is there only once; of everything else there is a second copy, or something that takes
+/// its place, or nobody needs it now.
+#[test]
+fn no_object_that_cannot_be_read_stops_a_backup_and_only_packs_stop_a_restore() {
+    let (fixture, _) = scene();
+    let source = scratch();
+    std::fs::write(source.path().join("new"), noise(5000, 77)).unwrap();
+    let options =
+        kluis::backup::BackupOptions { sources: vec![source.path().to_owned()], ..Default::default() };
+    let mut stopped = Vec::new();
+    for name in names(&fixture.objects) {
+        let storage = MemoryStorage::from_objects(fixture.objects.clone());
+        let everywhere = ByteRange { start: 0, len: u64::MAX / 2 };
+        let disk = Arc::new(BadSectors::new(storage.clone(), vec![(name.clone(), everywhere)]));
+        let cache = scratch();
+        let Some(repo) = open_on(&disk, &storage, cache.path()) else {
+            stopped.push(format!("{name}: it does not open"));
+            continue;
+        };
+        let is_pack = matches!(folder_of(&name), "data" | "meta");
+        for (id, files) in &fixture.expected {
+            match read_snapshot(&repo, *id) {
+                Ok(read) => assert_eq!(&read, files, "{name}"),
+                Err(_) if is_pack => {}
+                Err(error) => stopped.push(format!("{name}: {error:?}")),
+            }
+        }
+        if let Err(error) = kluis::backup::run(&repo, &options, &Silent::default()) {
+            stopped.push(format!("{name}: {error:?}"));
+        }
+        let checked = kluis::check::run(&repo, &crate::ALL, &Silent::default());
+        stopped.extend(checked.err().map(|error| format!("{name}: check: {error:?}")));
+    }
+    assert!(stopped.is_empty(), "{}", stopped.join("\n"));
+}
+
 /// Some stretches of some objects, other ones for each seed.
 fn bad_places(objects: &crate::Objects, seed: u64) -> Vec<(ObjectName, ByteRange)> {
     let dice = noise(64, 1000 + seed);
