@@ -480,7 +480,8 @@ fn a_flipped_bit_in_every_byte_of_a_small_repository_is_found_and_never_read() {
     for parity in [false, true] {
         let fixture = make_small_fixture(parity);
         let flips = one_bit_of_every_byte(&fixture.objects);
-        assert!(flips.len() > 5000, "{}", flips.len());
+        println!("{} bytes", flips.len());
+        assert!(flips.len() > 5000);
         run(&fixture, &flips);
     }
 }
@@ -490,9 +491,13 @@ fn a_flipped_bit_in_every_byte_of_a_small_repository_is_found_and_never_read() {
 fn every_single_bit_is_found_and_never_read() {
     for parity in [false, true] {
         let fixture = fixture(parity);
+        let lens = names(&fixture.objects).into_iter().map(|name| fixture.objects[&name].len());
+        println!("parity {parity}: {} bits in all", lens.sum::<usize>() * 8);
         for name in names(&fixture.objects) {
             let flip = |bit| flipped(&fixture.objects, &name, bit);
             let bits: Vec<_> = (0..fixture.objects[&name].len() * 8).collect();
+            // For whoever waits.
+            println!("parity {parity}, {name}: {} bits", bits.len());
             for some in bits.chunks(1000) {
                 run(fixture, &some.iter().copied().map(flip).collect::<Vec<_>>());
             }
