@@ -23,6 +23,7 @@ use crate::repo::pack_sealing::PackBody;
 use crate::repo::pack_store::PackStore;
 use crate::repo::turns::Turns;
 use crate::repo::view::View;
+use crate::shelf::Shelf;
 
 /// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
 /// frames compress worse, larger ones hardly better, and one small file costs opening one frame.
@@ -33,6 +34,9 @@ const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 /// Plain bytes of opened frames that are kept for those who rest on them: what the frames in hand rest on, one level
 /// down.
 const BASE_CACHE_BYTES: usize = 64 << 20;
+
+/// Buffers for packs that are kept for the next ones: as many as usually wait to be sealed or stored.
+const PACK_BUFFER_COUNT: usize = 2;
 
 /// Bases that were added last, among which one may be met again.
 const NEIGHBOUR_COUNT: usize = 32;
@@ -81,6 +85,8 @@ pub struct ChunkWriter {
     /// Reads the bases of frames.
     base_reader: Arc<ChunkReader>,
     store: PackStore,
+    /// For packs.
+    buffers: Shelf<Vec<u8>>,
     open_data: Mutex<Option<PackBody>>,
     open_meta: Mutex<Option<PackBody>>,
     tickets: Mutex<Tickets>,
@@ -107,6 +113,7 @@ impl ChunkWriter {
             ),
             base_reader,
             claims,
+            buffers: Shelf::new(PACK_BUFFER_COUNT),
             open_data: Mutex::new(None),
             open_meta: Mutex::new(None),
             tickets: Mutex::default(),
@@ -181,7 +188,7 @@ impl ChunkWriter {
                 || body.frame_count() == limits::PACK_FRAME_COUNT_MAX
         });
         let mut finished = if full { body.take() } else { None };
-        let pack = body.get_or_insert_with(|| PackBody::new(kind, capacity));
+        let pack = body.get_or_insert_with(|| PackBody::new(kind, self.buffers.buffer(capacity)));
         pack.push(frame, stored);
         if finished.is_none() && pack.len() as u64 >= target {
             finished = body.take();
