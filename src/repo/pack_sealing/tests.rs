@@ -1,3 +1,5 @@
+//! Differences on their way into a sealed pack, and what a faulty memory may do to them there.
+
 use super::*;
 use crate::compress::{Compression, Compressor};
 use crate::format::frame::ChunkEntry;
