@@ -22,6 +22,7 @@ use crate::event::{Problem, Progress};
 use crate::format::tree::{ChunkRef, Content, Entry, EntryKind};
 use crate::id::{ContentId, NodeId};
 use crate::repo::{FRAME_BYTES_TARGET_DATA, RepoError};
+use crate::shelf::Shelf;
 use crate::source::{FolderPath, FolderReader, Found, Listing, Walk, WalkOptions};
 use crate::wire::Bytes;
 
@@ -38,6 +39,8 @@ const WAITING_WORKER_COUNT: usize = 4;
 const CONFIRM_COUNT: usize = 2048;
 /// Tasks that wait for a worker. A part of a large file holds its bytes, so there are few.
 const TASK_QUEUE: usize = 2;
+/// Buffers for parts that are kept for the next ones.
+const PART_BUFFER_COUNT: usize = 4;
 /// Steps sent at once.
 const STEP_COUNT: usize = 256;
 /// Groups of steps that may wait for the assembler: more files than all workers have in hand, because the assembler
@@ -154,6 +157,8 @@ pub struct Scanner<'a> {
     confirm: Vec<ContentId>,
     outgoing: Vec<Step>,
     reader: FolderReader,
+    /// For parts of large files.
+    buffers: Shelf<Vec<u8>>,
     counts: Counts,
     owners: BTreeSet<(bool, u32)>,
     problems: Vec<Problem>,
@@ -208,6 +213,7 @@ impl<'a> Scanner<'a> {
             confirm: Vec::new(),
             outgoing: Vec::new(),
             reader: FolderReader::new(),
+            buffers: Shelf::new(PART_BUFFER_COUNT),
             counts: Counts::default(),
             owners: BTreeSet::new(),
             problems: Vec::new(),
@@ -424,7 +430,8 @@ impl<'a> Scanner<'a> {
     ) -> Result<(), BackupError> {
         let tree_reader = Arc::clone(&self.run.tree_reader);
         let earlier = earlier_version(&tree_reader, before.as_ref());
-        let opened = LargeFile::open(&mut self.reader, &path, found, before.is_some(), earlier);
+        let opened =
+            LargeFile::open(&mut self.reader, &self.buffers, &path, found, before.is_some(), earlier);
         let mut file = match opened {
             Ok(file) => file,
             Err(problem) => {
@@ -455,6 +462,11 @@ impl<'a> Scanner<'a> {
     /// What cuts.
     pub fn chunker(&self) -> &'a Chunker {
         self.chunker
+    }
+
+    /// Buffers for parts.
+    pub fn buffers(&self) -> &Shelf<Vec<u8>> {
+        &self.buffers
     }
 
     fn confirm(&mut self, content: &Content) -> Result<(), BackupError> {

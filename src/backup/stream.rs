@@ -16,6 +16,7 @@ use crate::chunker::Chunker;
 use crate::event::{Observer, Problem, Progress};
 use crate::format::tree::{Content, Entry, EntryKind, SparseMap};
 use crate::repo::{Repo, retry_when_fenced};
+use crate::shelf::{Shelf, Taken};
 use crate::source::{FolderPath, FolderReader, Found, SourceFile, Stamp};
 use crate::wire::Bytes;
 
@@ -24,7 +25,8 @@ const PART_BYTES: usize = 8 << 20;
 
 /// Cuts a stream of bytes into chunks and gathers them into parts.
 struct PartCutter<'r> {
-    buffer: Vec<u8>,
+    buffers: Shelf<Vec<u8>>,
+    buffer: Taken<Vec<u8>>,
     is_at_end: bool,
     /// Bytes that were cut.
     at: u64,
@@ -32,8 +34,8 @@ struct PartCutter<'r> {
 }
 
 impl<'r> PartCutter<'r> {
-    fn new(earlier: EarlierVersion<'r>) -> Self {
-        Self { buffer: Vec::new(), is_at_end: false, at: 0, earlier }
+    fn new(buffers: &Shelf<Vec<u8>>, earlier: EarlierVersion<'r>) -> Self {
+        Self { buffers: buffers.clone(), buffer: buffers.buffer(0), is_at_end: false, at: 0, earlier }
     }
 
     /// The next part, or `None` at the end. `read` appends at most so many bytes and returns 0 at the end.
@@ -43,7 +45,8 @@ impl<'r> PartCutter<'r> {
         mut read: impl FnMut(&mut Vec<u8>, usize) -> std::io::Result<usize>,
     ) -> std::io::Result<Option<FilePart>> {
         let capacity = PART_BYTES + chunker.sizes().max();
-        self.buffer.reserve(capacity.saturating_sub(self.buffer.len()));
+        let missing = capacity.saturating_sub(self.buffer.len());
+        self.buffer.reserve(missing);
         while !self.is_at_end && self.buffer.len() < capacity {
             let wanted = capacity - self.buffer.len();
             self.is_at_end = read(&mut self.buffer, wanted)? == 0;
@@ -62,7 +65,9 @@ impl<'r> PartCutter<'r> {
         if chunk_lens.is_empty() {
             return Ok(None);
         }
-        let rest = self.buffer.split_off(cut);
+        let mut rest = self.buffers.buffer(capacity);
+        rest.extend_from_slice(self.buffer.get(cut..).unwrap_or_default());
+        self.buffer.truncate(cut);
         let bytes = std::mem::replace(&mut self.buffer, rest);
         let at = self.at;
         self.at += bytes.len() as u64;
@@ -90,6 +95,7 @@ impl<'a> LargeFile<'a> {
     /// Opens a file; a problem if that is refused.
     pub fn open(
         reader: &mut FolderReader,
+        buffers: &Shelf<Vec<u8>>,
         folder: &'a FolderPath,
         found: Found,
         was_there: bool,
@@ -107,7 +113,7 @@ impl<'a> LargeFile<'a> {
         let problem = file.read_extras(&mut entry).err().map(|error| chain(&error));
         let map = holes(&file, &opened, found.allocated_bytes);
         let stretches = data_stretches(opened.size, &map).into_iter();
-        let cutter = PartCutter::new(earlier);
+        let cutter = PartCutter::new(buffers, earlier);
         Ok(Self {
             folder,
             file,
@@ -248,7 +254,7 @@ fn send_stream(
         Some(parent) => run.tree_reader.find(parent.root, name.as_bytes()).ok().flatten(),
         None => None,
     };
-    let mut cutter = PartCutter::new(earlier_version(&run.tree_reader, before.as_ref()));
+    let mut cutter = PartCutter::new(scanner.buffers(), earlier_version(&run.tree_reader, before.as_ref()));
     let mut bytes = 0;
     loop {
         if run.observer.is_interrupted() {

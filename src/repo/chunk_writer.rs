@@ -23,10 +23,11 @@ use crate::repo::chunk_reader::{BaseBytes, ChunkReader};
 use crate::repo::claims::{Claim, Claims};
 use crate::repo::earlier::Earlier;
 use crate::repo::error::RepoError;
-use crate::repo::pack_sealing::{FrameHash, FrameOpener, PackBody};
+use crate::repo::pack_sealing::{FrameHash, PackBody};
 use crate::repo::pack_store::PackStore;
 use crate::repo::turns::Turns;
 use crate::repo::view::View;
+use crate::shelf::Shelf;
 
 /// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
 /// frames compress worse, larger ones hardly better, and one small file costs opening one frame.
@@ -37,6 +38,9 @@ const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 /// Plain bytes of opened frames that are kept for those who rest on them: what the frames in hand rest on, one level
 /// down.
 const BASE_CACHE_BYTES: usize = 64 << 20;
+
+/// Buffers for packs that are kept for the next ones: as many as usually wait to be sealed or stored.
+const PACK_BUFFER_COUNT: usize = 2;
 
 /// Bases that were added last, among which one may be met again.
 const NEIGHBOUR_COUNT: usize = 32;
@@ -85,13 +89,13 @@ pub struct ChunkWriter {
     /// Reads the bases of frames.
     base_reader: Arc<ChunkReader>,
     store: PackStore,
+    /// For packs.
+    buffers: Shelf<Vec<u8>>,
     open_data: Mutex<Option<PackBody>>,
     open_meta: Mutex<Option<PackBody>>,
     tickets: Mutex<Tickets>,
     tickets_changed: Condvar,
     turns: Turns,
-    /// One for each turn.
-    openers: Mutex<Vec<FrameOpener>>,
     bytes_new: AtomicU64,
 }
 
@@ -107,12 +111,12 @@ impl ChunkWriter {
             store: PackStore::start(Arc::clone(repo), lease, options, Arc::clone(&claims)),
             base_reader,
             claims,
+            buffers: Shelf::new(PACK_BUFFER_COUNT),
             open_data: Mutex::new(None),
             open_meta: Mutex::new(None),
             tickets: Mutex::default(),
             tickets_changed: Condvar::new(),
             turns: Turns::new(),
-            openers: Mutex::default(),
             bytes_new: AtomicU64::new(0),
         }
     }
@@ -195,7 +199,7 @@ impl ChunkWriter {
                 || body.frame_count() == limits::PACK_FRAME_COUNT_MAX
         });
         let mut finished = if full { body.take() } else { None };
-        let pack = body.get_or_insert_with(|| PackBody::new(kind, capacity));
+        let pack = body.get_or_insert_with(|| PackBody::new(kind, self.buffers.buffer(capacity)));
         pack.push(frame, stored, expanded);
         if finished.is_none() && pack.len() as u64 >= target {
             finished = body.take();
@@ -246,9 +250,9 @@ impl ChunkWriter {
         prefix: &Prefix,
     ) -> Result<Option<FrameHash>, RepoError> {
         let hash = FrameHash::of(frame, stored);
-        let mut opener = lock(&self.openers).pop().unwrap_or_default();
+        let mut opener = self.repo.openers.take();
         let expanded = opener.verify_stored(&self.repo.keys.ids, frame, stored, &prefix.read.bytes);
-        lock(&self.openers).push(opener);
+        drop(opener);
         // Last of all, so that it holds for what was compressed against and for what was expanded after.
         if self.base_reader.verify_bases(&prefix.bases, &prefix.read).is_err() {
             return Ok(None);

@@ -248,7 +248,14 @@ impl Shared {
             None if frame.bases.is_empty() => Ok(Proof::Prefix(Vec::new())),
             None => Err(DamageReason::Expand),
         };
-        let verified = pack_sealing::verify_pack(&self.repo.keys, self.repo.id, kind, payload, &proof_of);
+        let verified = pack_sealing::verify_pack(
+            &self.repo.keys,
+            self.repo.id,
+            kind,
+            payload,
+            &self.repo.openers,
+            &proof_of,
+        );
         let (_, damages) = verified.map_err(RepoError::NotVerified)?;
         match damages.into_iter().next() {
             None => Ok(()),

@@ -5,6 +5,7 @@ use crate::compress::{Compression, Compressor};
 use crate::format::frame::ChunkEntry;
 use crate::format::keyring::{GenerationFields, KeyringFields};
 use crate::id::SnapshotId;
+use crate::shelf::Shelf;
 
 const REPOSITORY: RepositoryId = RepositoryId::new([9; 16]);
 
@@ -40,14 +41,16 @@ fn sealed(keys: &Keys, frame: FrameEntry, stored: &[u8], expanded: Option<FrameH
         lease: SnapshotId::new([0; 16]),
         counter: 0,
     };
-    let mut body = PackBody::new(PackKind::Data, 1 << 20);
+    let mut body = PackBody::new(PackKind::Data, Shelf::new(1).buffer(1 << 20));
     body.push(frame, stored, expanded);
     seal_pack(keys, REPOSITORY, &salt, body).unwrap()
 }
 
 /// What is wrong with the frame of a pack.
 fn damage(keys: &Keys, pack: &SealedPack, proof_of: ProofOf<'_>) -> Option<DamageReason> {
-    let (_, damages) = verify_pack(keys, REPOSITORY, PackKind::Data, &pack.payload, proof_of).unwrap();
+    let openers = Shelf::new(1);
+    let verified = verify_pack(keys, REPOSITORY, PackKind::Data, &pack.payload, &openers, proof_of);
+    let (_, damages) = verified.unwrap();
     damages.into_iter().next().map(|damage| damage.reason)
 }
 
