@@ -366,15 +366,6 @@ impl Run<'_> {
         let cut = look.packs_of_wrong_length()?.into_iter().filter(|usage| !named.contains(&usage.number));
         fates.extend(cut.map(|usage| (usage, Fate::Delete)));
         fates.retain(|(usage, _)| !look.untouchable.contains(&(usage.row.kind, usage.row.id)));
-        if self.options.max_unused != UnusedLimit::Bytes(0) {
-            let view = look.index.view().map_err(RepoError::from)?;
-            for (usage, fate) in fates.iter_mut().filter(|(_, fate)| *fate == Fate::Rewrite) {
-                let frames = view.frames(usage.number).map_err(RepoError::from)?;
-                if fates::growth_bytes(&frames) >= usage.dead_stored_bytes() {
-                    *fate = Fate::Keep;
-                }
-            }
-        }
         Ok(fates)
     }
 

@@ -40,7 +40,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 pub use chunk_reader::{ChunkReader, IndexDoubt, Located};
-pub use chunk_writer::{ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, WriteTotals, WriterOptions};
+pub use chunk_writer::{
+    ChunkWriter, FRAME_BYTES_TARGET_DATA, FrameWriter, StoredFrame, WriteTotals, WriterOptions,
+};
 pub use counting::{CountingInput, CountingReport};
 pub use decisions::{Decided, DecisionState, StuckPrune};
 pub use earlier::{Drift, Earlier, EarlierChunk};
@@ -52,6 +54,7 @@ pub use forgets::{Dead, Forgotten};
 pub use index_sync::{PackListing, UnreadIndexObject, name_of, stand_in};
 pub use lease::{Lease, retry_when_fenced};
 pub use leases::ListedLease;
+pub use pack_sealing::OpenedFrame;
 pub use probe::run as probe_storage;
 pub use references::{References, references};
 pub use series::series_of;

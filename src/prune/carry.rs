@@ -5,19 +5,56 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::format::body::Body;
 use crate::format::plan::{Plan, PruneCounts, Verdict, base_digest};
 use crate::id::{IndexObjectId, PackId, SnapshotId};
+use crate::index::{IndexError, Place};
 use crate::prune::look::Look;
 use crate::prune::settle::{self, Settled};
 use crate::prune::{PackName, PruneError, Run, look};
 use crate::repo::{Decided, DecisionState, RepoError, SnapshotList, name_of, names};
 use crate::storage::Created;
 
-/// Of the copies of an id, the least deep ones.
-#[derive(Debug, Clone, Copy, Default)]
-struct Depths {
-    /// In a doomed pack: how deep, and which pack.
-    doomed: Option<(u8, PackName)>,
+/// The copies of an id.
+#[derive(Debug, Clone, Default)]
+struct Copies {
+    key: [u8; 16],
+    /// In doomed packs.
+    doomed: Vec<(Place, PackName)>,
     /// In any other.
-    other: Option<u8>,
+    others: Vec<Place>,
+}
+
+impl Copies {
+    fn add(&mut self, place: Place, doomed: Option<PackName>) {
+        match doomed {
+            Some(name) => self.doomed.push((place, name)),
+            None => self.others.push(place),
+        }
+    }
+
+    /// The doomed pack with the least deep copy, if all that would remain lie deeper.
+    fn shallower(
+        &self,
+        depth_of: &dyn Fn(&Place) -> Result<Option<u8>, IndexError>,
+    ) -> Result<Option<PackName>, IndexError> {
+        if self.doomed.is_empty() || self.others.is_empty() {
+            return Ok(None);
+        }
+        let mut least: Option<(u8, PackName)> = None;
+        for (place, name) in &self.doomed {
+            if let Some(depth) = depth_of(place)?
+                && least.is_none_or(|(least, _)| depth < least)
+            {
+                least = Some((depth, *name));
+            }
+        }
+        let mut left: Option<u8> = None;
+        for place in &self.others {
+            left = left.into_iter().chain(depth_of(place)?).min();
+        }
+        Ok(match (least, left) {
+            (Some((doomed, name)), Some(left)) if doomed < left => Some(name),
+            _ => None,
+        })
+    }
 }
 
 impl Run<'_> {
@@ -132,50 +169,45 @@ impl Run<'_> {
         if !view.has_bases() {
             return Ok(BTreeSet::new());
         }
-        let mut depths: BTreeMap<[u8; 16], Depths> = BTreeMap::new();
         let mut packs = BTreeMap::new();
         view.visit_packs(&mut |number, row| {
-            packs.insert(number, row);
+            packs.insert(number, (look.listing.shows(&row), (row.kind, row.id)));
         })
         .map_err(RepoError::from)?;
-        let numbers = packs.iter().filter(|(_, row)| doomed.contains_key(&(row.kind, row.id)));
-        let numbers: BTreeSet<_> = numbers.map(|(number, _)| *number).collect();
+        let mut keys = Vec::new();
+        let mut shallower = Vec::new();
         let mut failure = None;
-        let visited = view.visit_places(&mut |key, place| {
-            let Some(row) = packs.get(&place.pack).filter(|row| look.listing.shows(row)) else { return };
-            let depth = match view.frame(place.pack, place.frame) {
-                Ok(Some(frame)) => frame.depth,
-                Ok(None) => return,
+        let mut copies = Copies::default();
+        let mut judge = |copies: &Copies| {
+            // Nearly everything lies in one place. How deep is asked only where there is a choice.
+            let depth_of = |place: &Place| Ok(view.frame(place.pack, place.frame)?.map(|frame| frame.depth));
+            match copies.shallower(&depth_of) {
+                Ok(Some(pack)) => {
+                    keys.push(copies.key);
+                    shallower.push(pack);
+                }
+                Ok(None) => {}
                 Err(error) => {
                     failure.get_or_insert(error);
-                    return;
                 }
-            };
-            let least = depths.entry(*key).or_default();
-            if numbers.contains(&place.pack) {
-                if least.doomed.is_none_or(|(least, _)| depth < least) {
-                    least.doomed = Some((depth, (row.kind, row.id)));
-                }
-            } else if least.other.is_none_or(|least| depth < least) {
-                least.other = Some(depth);
             }
+        };
+        // Copies of one id come one after the other.
+        let visited = view.visit_places(&mut |key, place| {
+            let Some((true, name)) = packs.get(&place.pack) else { return };
+            if copies.key != *key {
+                judge(&copies);
+                copies = Copies { key: *key, ..Copies::default() };
+            }
+            copies.add(place, doomed.contains_key(name).then_some(*name));
         });
         visited.map_err(RepoError::from)?;
+        judge(&copies);
         if let Some(error) = failure {
             return Err(RepoError::from(error).into());
         }
-        let mut keys = Vec::new();
-        let mut packs = Vec::new();
-        for (key, least) in depths {
-            if let (Some(other), Some((doomed, pack))) = (least.other, least.doomed)
-                && doomed < other
-            {
-                keys.push(key);
-                packs.push(pack);
-            }
-        }
         let live = look.index.are_live(&keys).map_err(RepoError::from)?;
-        Ok(packs.into_iter().zip(live).filter(|(_, live)| *live).map(|(pack, _)| pack).collect())
+        Ok(shallower.into_iter().zip(live).filter(|(_, live)| *live).map(|(pack, _)| pack).collect())
     }
 
     /// P8: what doomed index objects say of packs that stay is said by new ones.

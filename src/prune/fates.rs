@@ -2,12 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::index::FrameRow;
 use crate::index::counts::PackUsage;
 use crate::units::ByteCount;
-
-/// What is compressed by itself is usually so many times shorter, at least.
-const USUAL_RATIO: u64 = 4;
 
 /// A share in hundredths of a percent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,11 +105,19 @@ pub fn decide(
     deleted.into_iter().map(|pack| (pack, Fate::Delete)).chain(partly).collect()
 }
 
-/// By how many bytes a pack grows when it is rewritten because differences in it are stored by themselves again.
-pub fn growth_bytes(frames: &[FrameRow]) -> u64 {
-    let based = frames.iter().filter(|frame| frame.depth > 0);
-    let plainly = |frame: &FrameRow| u64::from(frame.plain_len) / USUAL_RATIO;
-    based.map(|frame| plainly(frame).saturating_sub(u64::from(frame.stored_len))).sum()
+/// Whether a frame that is moved goes on resting on its bases: where it takes `difference` bytes as it is, `whole` by
+/// itself, and `freed` bytes of its bases are kept by nothing else.
+pub fn is_worth_its_bases(difference: u64, whole: u64, freed: u64) -> bool {
+    difference.saturating_add(freed) < whole
+}
+
+/// About so many bytes of a base are freed for each of the frames that are moved if none of these rests on it any more.
+/// Nothing where others need it, too. `part` of `plain` bytes of its frame are the base, of which `stored` are stored.
+pub fn freed_bytes(count: u64, moved: u64, part: u32, plain: u32, stored: u32) -> u64 {
+    if moved == 0 || count > moved {
+        return 0;
+    }
+    u64::from(stored) * u64::from(part) / u64::from(plain.max(1)) / moved
 }
 
 #[cfg(test)]
@@ -173,18 +177,18 @@ mod tests {
     }
 
     #[test]
-    fn differences_grow_when_they_are_stored_by_themselves() {
-        let frame = |depth, stored_len| FrameRow {
-            offset: 112,
-            stored_len,
-            plain_len: 4000,
-            codec: if depth > 0 { 2 } else { 1 },
-            depth,
-            list_hash: [0; 16],
-            bases: Vec::new(),
-        };
-        assert_eq!(growth_bytes(&[frame(0, 10), frame(0, 900)]), 0);
-        assert_eq!(growth_bytes(&[frame(1, 10), frame(0, 10), frame(3, 100)]), 990 + 900);
-        assert_eq!(growth_bytes(&[frame(1, 2000)]), 0);
+    fn a_difference_is_kept_unless_its_bases_are_kept_for_it_alone_and_cost_more_than_it_saves() {
+        // Others need the base: it costs nothing.
+        assert_eq!(freed_bytes(3, 2, 1000, 1000, 500), 0);
+        assert!(is_worth_its_bases(10, 11, 0));
+        assert!(!is_worth_its_bases(10, 10, 0));
+        // Two frames share the price of what only they rest on, in proportion to its part of its frame.
+        assert_eq!(freed_bytes(2, 2, 1000, 1000, 500), 250);
+        assert_eq!(freed_bytes(1, 1, 100, 1000, 500), 50);
+        assert!(is_worth_its_bases(10, 300, 250));
+        assert!(!is_worth_its_bases(10, 260, 250));
+        // Nothing follows from nothing.
+        assert_eq!(freed_bytes(0, 0, 0, 0, 0), 0);
+        assert!(!is_worth_its_bases(u64::MAX, u64::MAX, 1));
     }
 }

@@ -11,8 +11,8 @@ use crate::id::{ChunkId, ContentId};
 use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
-use crate::repo::frame_cache::FrameCache;
-use crate::repo::pack_sealing::{FrameOpener, SealedFrame, object_kind};
+use crate::repo::frame_cache::{Buffers, FrameCache};
+use crate::repo::pack_sealing::{FrameOpener, OpenedFrame, SealedFrame, object_kind};
 use crate::repo::view::View;
 use crate::repo::{Repo, names, sealing};
 use crate::storage::ObjectName;
@@ -20,6 +20,8 @@ use crate::units::ByteRange;
 
 /// Plain bytes of opened frames that are kept for the next reader.
 const CACHE_BYTES_MAX: usize = 32 << 20;
+/// The same where frames rest on others: what a few neighbours rest on, several levels down.
+const CACHE_BYTES_MAX_WITH_BASES: usize = 96 << 20;
 /// Frames with less than so much between them are read in one go.
 const GAP_BYTES_MAX: u64 = 128 << 10;
 /// Bytes read in one go, unless one frame alone is longer.
@@ -34,8 +36,14 @@ struct OpenPack {
     key: SealingKey,
 }
 
+/// Names a frame.
+type FrameKey = (PackNumber, u16);
+
 /// Is handed the number of a frame and its plain bytes, or what is wrong with it.
 pub type FrameVisitor<'a> = &'a mut dyn FnMut(u16, Result<&[u8], RepoError>);
+
+/// The same, and the bytes before they were expanded.
+pub type OpenedFrameVisitor<'a> = &'a mut dyn FnMut(u16, Result<OpenedFrame<'_>, RepoError>);
 
 /// Reads what packs hold. Its methods may be called from several threads.
 pub struct ChunkReader {
@@ -44,6 +52,8 @@ pub struct ChunkReader {
     packs: Mutex<HashMap<PackNumber, Arc<OpenPack>>>,
     cache: Mutex<FrameCache>,
     scratch: Mutex<Vec<Scratch>>,
+    prefixes: Mutex<Buffers>,
+    opening: Mutex<HashMap<FrameKey, Arc<Mutex<()>>>>,
     index_doubt: IndexDoubt,
 }
 
@@ -77,9 +87,18 @@ struct Scratch {
     read: Vec<u8>,
 }
 
+/// What a frame rests on.
+#[derive(Default)]
+pub struct BaseBytes {
+    /// The plain bytes of all bases, end to end.
+    pub bytes: Vec<u8>,
+    /// How long each is.
+    lens: Vec<usize>,
+}
+
 /// A chunk or node inside an opened frame.
 pub struct Located {
-    frame: Arc<[u8]>,
+    frame: Arc<Vec<u8>>,
     start: usize,
     end: usize,
 }
@@ -100,9 +119,18 @@ impl Repo {
 impl ChunkReader {
     /// A reader that relies on `view`.
     pub fn new(repo: Arc<Repo>, view: Arc<View>) -> Self {
-        let cache = Mutex::new(FrameCache::new(CACHE_BYTES_MAX));
-        let (packs, scratch) = (Mutex::default(), Mutex::default());
-        Self { repo, view, packs, cache, scratch, index_doubt: IndexDoubt::default() }
+        let with_bases = view.index().has_bases();
+        let cache_bytes = if with_bases { CACHE_BYTES_MAX_WITH_BASES } else { CACHE_BYTES_MAX };
+        Self {
+            repo,
+            view,
+            packs: Mutex::default(),
+            cache: Mutex::new(FrameCache::new(cache_bytes)),
+            scratch: Mutex::default(),
+            prefixes: Mutex::default(),
+            opening: Mutex::default(),
+            index_doubt: IndexDoubt::default(),
+        }
     }
 
     /// The same, which keeps so many plain bytes of opened frames.
@@ -179,6 +207,18 @@ impl ChunkReader {
         frames: &[u16],
         visit: FrameVisitor<'_>,
     ) -> Result<(), RepoError> {
+        self.read_stored_frames(pack, frames, &mut |frame, opened| {
+            visit(frame, opened.map(|opened| opened.plain))
+        })
+    }
+
+    /// As [`Self::read_frames`]; hands out the bytes before they were expanded, too.
+    pub fn read_stored_frames(
+        &self,
+        pack: PackNumber,
+        frames: &[u16],
+        visit: OpenedFrameVisitor<'_>,
+    ) -> Result<(), RepoError> {
         let rows = frames.iter().map(|frame| Ok((*frame, self.frame(pack, *frame)?)));
         let rows = rows.collect::<Result<Vec<_>, RepoError>>()?;
         let pack = self.open_pack(pack)?;
@@ -191,7 +231,14 @@ impl ChunkReader {
     }
 
     fn take_scratch(&self) -> Scratch {
-        self.scratch.lock().expect("no holder of this lock panics").pop().unwrap_or_default()
+        let pooled = self.scratch.lock().expect("no holder of this lock panics").pop();
+        let mut scratch = pooled.unwrap_or_default();
+        // The cache has kept the one that it had: see `read_into_cache`.
+        if !scratch.opener.has_buffer() {
+            let buffer = self.cache.lock().expect("no holder of this lock panics").buffer();
+            scratch.opener.take_plain(buffer);
+        }
+        scratch
     }
 
     fn read_run(
@@ -199,7 +246,7 @@ impl ChunkReader {
         pack: &OpenPack,
         run: &[(u16, FrameRow)],
         scratch: &mut Scratch,
-        visit: FrameVisitor<'_>,
+        visit: OpenedFrameVisitor<'_>,
     ) {
         let (Some((_, first)), Some((_, last))) = (run.first(), run.last()) else { return };
         let start = u64::from(first.offset);
@@ -236,13 +283,14 @@ impl ChunkReader {
         row: &FrameRow,
         sealed: &[u8],
         opener: &'s mut FrameOpener,
-    ) -> Result<&'s [u8], RepoError> {
+    ) -> Result<OpenedFrame<'s>, RepoError> {
         let damaged = |source| self.damaged_frame(pack, number, source);
         let codec = Codec::from_number(row.codec).ok_or_else(|| damaged(DamageReason::Expand))?;
         if row.plain_len as usize > limits::FRAME_BYTES_MAX {
             return Err(damaged(DamageReason::Expand));
         }
-        let prefix = self.prefix_of(&row.bases, row.depth).map_err(damaged)?;
+        // Whoever reads a frame compares its chunks with their ids, so those of the bases need not be compared as well.
+        let bases = self.read_bases(&row.bases, row.depth).map_err(damaged)?;
         let data = additional_data(codec, row.depth, row.plain_len, &row.list_hash, &row.bases);
         let frame = SealedFrame {
             position: u64::from(number),
@@ -250,29 +298,63 @@ impl ChunkReader {
             plain_len: row.plain_len,
             additional_data: &data,
             sealed,
-            prefix: &prefix,
+            prefix: &bases.bytes,
         };
-        opener.open(&pack.key, &frame).map_err(damaged)
+        let opened = opener.open(&pack.key, &frame).map_err(damaged);
+        self.give_back(bases);
+        opened
     }
 
-    /// The plain bytes of the bases of a frame of this depth, end to end.
+    /// The plain bytes of the bases of a frame of this depth, end to end, compared with their ids.
+    pub fn prefix_of(&self, bases: &[ContentId], depth: u8) -> Result<Vec<u8>, DamageReason> {
+        let read = self.read_bases(bases, depth)?;
+        self.verify_bases(bases, &read)?;
+        Ok(read.bytes)
+    }
+
+    /// The plain bytes of the bases of a frame of this depth, end to end. Their ids are not looked at.
     ///
     /// Each base lies less deep than what rests on it, so this ends after [`limits::BASE_DEPTH_MAX`] steps.
-    pub fn prefix_of(&self, bases: &[ContentId], depth: u8) -> Result<Vec<u8>, DamageReason> {
-        let mut prefix = Vec::new();
+    pub fn read_bases(&self, bases: &[ContentId], depth: u8) -> Result<BaseBytes, DamageReason> {
+        let mut located = Vec::with_capacity(bases.len());
+        let mut len = 0;
         for base in bases {
             let place = self.locate(base).ok().flatten().ok_or(DamageReason::MissingBase(*base))?;
             let row = self.frame(place.pack, place.frame).map_err(|_| DamageReason::MissingBase(*base))?;
-            if row.depth >= depth || prefix.len() + place.len as usize > limits::PREFIX_BYTES_MAX {
+            len += place.len as usize;
+            if row.depth >= depth || len > limits::PREFIX_BYTES_MAX {
                 return Err(DamageReason::TooDeep);
             }
-            let chunk = self.read_place(place).map_err(|_| DamageReason::MissingBase(*base))?;
-            if self.repo.keys.ids.chunk(chunk.as_ref()).content() != *base {
+            located.push(self.read_place(place).map_err(|_| DamageReason::MissingBase(*base))?);
+        }
+        if bases.is_empty() {
+            return Ok(BaseBytes::default());
+        }
+        // Only now: while frames further down are opened nobody holds a buffer for nothing.
+        let mut bytes = self.prefixes.lock().expect("no holder of this lock panics").take();
+        bytes.reserve_exact(len);
+        located.iter().for_each(|chunk| bytes.extend_from_slice(chunk.as_ref()));
+        Ok(BaseBytes { bytes, lens: located.iter().map(|chunk| chunk.as_ref().len()).collect() })
+    }
+
+    /// Whether these are the plain bytes of these bases, at this moment.
+    pub fn verify_bases(&self, bases: &[ContentId], read: &BaseBytes) -> Result<(), DamageReason> {
+        let mut rest = read.bytes.as_slice();
+        for (base, len) in bases.iter().zip(&read.lens) {
+            let (chunk, after) = rest.split_at_checked(*len).ok_or(DamageReason::MissingBase(*base))?;
+            if self.repo.keys.ids.chunk(chunk).content() != *base {
                 return Err(DamageReason::MissingBase(*base));
             }
-            prefix.extend_from_slice(chunk.as_ref());
+            rest = after;
         }
-        Ok(prefix)
+        Ok(())
+    }
+
+    /// Keeps the buffer for the next ones.
+    pub fn give_back(&self, read: BaseBytes) {
+        if read.bytes.capacity() > 0 {
+            self.prefixes.lock().expect("no holder of this lock panics").give(read.bytes);
+        }
     }
 
     /// The plain bytes at a place, through the cache of opened frames. Their id is not looked at.
@@ -287,15 +369,39 @@ impl ChunkReader {
         Ok(Located { frame, start, end })
     }
 
-    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Arc<[u8]>, RepoError> {
+    fn cached(&self, key: FrameKey) -> Option<Arc<Vec<u8>>> {
+        self.cache.lock().expect("no holder of this lock panics").get(key)
+    }
+
+    /// Neighbours rest on the same frames: whoever comes second waits for the first instead of opening it as well. Nobody
+    /// waits in a circle, because whoever opens a frame waits for less deep ones only.
+    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Arc<Vec<u8>>, RepoError> {
         let key = (pack, frame);
-        if let Some(found) = self.cache.lock().expect("no holder of this lock panics").get(key) {
+        if let Some(found) = self.cached(key) {
             return Ok(found);
         }
+        let opening = || self.opening.lock().expect("no holder of this lock panics");
+        let gate = Arc::clone(opening().entry(key).or_default());
+        let turn = gate.lock().expect("no holder of this lock panics");
+        let outcome = match self.cached(key) {
+            Some(found) => Ok(found),
+            None => self.read_into_cache(key),
+        };
+        drop(turn);
+        opening().remove(&key);
+        outcome
+    }
+
+    fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Arc<Vec<u8>>, RepoError> {
+        let rows = [(frame, self.frame(pack, frame)?)];
+        let open_pack = self.open_pack(pack)?;
+        let mut scratch = self.take_scratch();
         let mut outcome = Err(RepoError::Ended);
-        self.read_frames(pack, &[frame], &mut |_, opened| outcome = opened.map(Arc::from))?;
-        let plain: Arc<[u8]> = outcome?;
-        self.cache.lock().expect("no holder of this lock panics").insert(key, Arc::clone(&plain));
+        self.read_run(&open_pack, &rows, &mut scratch, &mut |_, opened| outcome = opened.map(|_| ()));
+        let plain = Arc::new(scratch.opener.take_plain(Vec::new()));
+        self.scratch.lock().expect("no holder of this lock panics").push(scratch);
+        outcome?;
+        self.cache.lock().expect("no holder of this lock panics").insert((pack, frame), Arc::clone(&plain));
         Ok(plain)
     }
 

@@ -3,6 +3,8 @@
 //! Each working thread has a [`FrameWriter`]; what they share is the [`ChunkWriter`]. A thread does everything that
 //! costs time (hashing, compressing) alone, and holds the lock of the open pack only to append finished bytes.
 
+mod again;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -14,12 +16,14 @@ use crate::format::parity;
 use crate::id::{ChunkId, ContentId, ListId, NodeId, SnapshotId};
 use crate::index::PackKind;
 use crate::limits;
+pub use again::StoredFrame;
+
 use crate::repo::Repo;
-use crate::repo::chunk_reader::ChunkReader;
+use crate::repo::chunk_reader::{BaseBytes, ChunkReader};
 use crate::repo::claims::{Claim, Claims};
 use crate::repo::earlier::Earlier;
 use crate::repo::error::RepoError;
-use crate::repo::pack_sealing::PackBody;
+use crate::repo::pack_sealing::{FrameHash, PackBody};
 use crate::repo::pack_store::PackStore;
 use crate::repo::turns::Turns;
 use crate::repo::view::View;
@@ -104,13 +108,7 @@ impl ChunkWriter {
         Self {
             repo: Arc::clone(repo),
             options,
-            store: PackStore::start(
-                Arc::clone(repo),
-                lease,
-                options,
-                Arc::clone(&claims),
-                Arc::clone(&base_reader),
-            ),
+            store: PackStore::start(Arc::clone(repo), lease, options, Arc::clone(&claims)),
             base_reader,
             claims,
             buffers: Shelf::new(PACK_BUFFER_COUNT),
@@ -168,12 +166,25 @@ impl ChunkWriter {
         Ok(WriteTotals { bytes_new, bytes_stored: self.store.finish()? })
     }
 
+    /// Stores what was put so far, so that what follows may rest on it. All frame writers must be finished.
+    pub fn settle(&self) -> Result<(), RepoError> {
+        self.flush_pack(&self.open_data)?;
+        self.flush_pack(&self.open_meta)?;
+        self.store.settle()
+    }
+
     fn flush_pack(&self, open: &Mutex<Option<PackBody>>) -> Result<(), RepoError> {
         let body = lock(open).take();
         body.map_or(Ok(()), |body| self.store.put(body))
     }
 
-    fn append(&self, kind: PackKind, frame: FrameEntry, stored: &[u8]) -> Result<(), RepoError> {
+    fn append(
+        &self,
+        kind: PackKind,
+        frame: FrameEntry,
+        stored: &[u8],
+        expanded: Option<FrameHash>,
+    ) -> Result<(), RepoError> {
         let (open, target) = match kind {
             PackKind::Data => (&self.open_data, self.repo.config().packs.data_bytes),
             PackKind::Meta => (&self.open_meta, self.repo.config().packs.meta_bytes),
@@ -189,7 +200,7 @@ impl ChunkWriter {
         });
         let mut finished = if full { body.take() } else { None };
         let pack = body.get_or_insert_with(|| PackBody::new(kind, self.buffers.buffer(capacity)));
-        pack.push(frame, stored);
+        pack.push(frame, stored, expanded);
         if finished.is_none() && pack.len() as u64 >= target {
             finished = body.take();
         }
@@ -216,10 +227,38 @@ impl ChunkWriter {
                 prefix.depth = prefix.depth.max(depth + 1);
             }
         }
-        match self.base_reader.prefix_of(&prefix.bases, prefix.depth) {
-            Ok(bytes) => Ok(Prefix { bytes, ..prefix }),
-            Err(_) => Ok(Prefix::default()),
+        let read = self.base_reader.read_bases(&prefix.bases, prefix.depth);
+        // Otherwise that comes last: see `prove`.
+        let is_right = |read: &BaseBytes| {
+            self.options.verify || self.base_reader.verify_bases(&prefix.bases, read).is_ok()
+        };
+        match read {
+            Ok(read) if is_right(&read) => Ok(Prefix { read, ..prefix }),
+            Ok(_) | Err(_) => Ok(Prefix::default()),
         }
+    }
+
+    /// Proves a difference while the bases are at hand, so that nobody has to read them again: it expands to the chunks
+    /// that the frame names, after what really are its bases. `None` if they are not; then the frame must not rest on them.
+    ///
+    /// The hash is taken first: whatever happens to the difference from here on makes it another one, and is noticed
+    /// either by expanding it or when the sealed pack is opened.
+    fn prove(
+        &self,
+        frame: &FrameEntry,
+        stored: &[u8],
+        prefix: &Prefix,
+    ) -> Result<Option<FrameHash>, RepoError> {
+        let hash = FrameHash::of(frame, stored);
+        let mut opener = self.repo.openers.take();
+        let expanded = opener.verify_stored(&self.repo.keys.ids, frame, stored, &prefix.read.bytes);
+        drop(opener);
+        // Last of all, so that it holds for what was compressed against and for what was expanded after.
+        if self.base_reader.verify_bases(&prefix.bases, &prefix.read).is_err() {
+            return Ok(None);
+        }
+        expanded.map_err(RepoError::NotVerified)?;
+        Ok(Some(hash))
     }
 
     fn tickets(&self) -> MutexGuard<'_, Tickets> {
@@ -315,7 +354,7 @@ impl NewRun {
 #[derive(Default)]
 struct Prefix {
     bases: Vec<ContentId>,
-    bytes: Vec<u8>,
+    read: BaseBytes,
     depth: u8,
 }
 
@@ -407,8 +446,18 @@ impl FrameWriter<'_> {
 
     /// The entry of a chunk that this thread must store.
     fn claim(&self, kind: ContentKind, id: ContentId, len: usize) -> Result<Option<ChunkEntry>, RepoError> {
+        self.claim_at_most(kind, id, len, limits::BASE_DEPTH_MAX)
+    }
+
+    fn claim_at_most(
+        &self,
+        kind: ContentKind,
+        id: ContentId,
+        len: usize,
+        depth_max: u8,
+    ) -> Result<Option<ChunkEntry>, RepoError> {
         debug_assert!(self.ticket.is_some() || self.kind == PackKind::Meta);
-        if self.writer.claims.claim(&id)? != Claim::Ours {
+        if self.writer.claims.claim_at_most(&id, depth_max)? != Claim::Ours {
             return Ok(None);
         }
         self.writer.bytes_new.fetch_add(len as u64, Ordering::Relaxed);
@@ -465,13 +514,25 @@ impl FrameWriter<'_> {
         // Also what is read for it is bounded by the turns, so that there are not more prefixes in memory.
         let turn = self.writer.turns.wait();
         let prefix = self.writer.prefix(bases)?;
-        let (codec, stored) = self.compressor.compress_against(plain, &prefix.bytes);
+        let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
+        let (depth, bases) = match codec {
+            Codec::ZstdPrefix => (prefix.depth, prefix.bases.clone()),
+            Codec::Stored | Codec::Zstd => (0, Vec::new()),
+        };
+        let mut frame = FrameEntry { codec, depth, stored_len: stored.len() as u32, bases, chunks };
+        let is_proven = self.writer.options.verify && depth > 0;
+        let proof = if is_proven { self.writer.prove(&frame, stored, &prefix)? } else { None };
+        if is_proven && proof.is_none() {
+            // What it should rest on is not what it seemed to be: it heals by resting on nothing.
+            drop(turn);
+            let (codec, stored) = self.compressor.compress(plain);
+            frame =
+                FrameEntry { codec, depth: 0, stored_len: stored.len() as u32, bases: Vec::new(), ..frame };
+            return self.writer.append(self.kind, frame, stored, None);
+        }
+        self.writer.base_reader.give_back(prefix.read);
         drop(turn);
-        let stored_len = stored.len() as u32;
-        let (depth, bases) =
-            if codec == Codec::ZstdPrefix { (prefix.depth, prefix.bases) } else { (0, Vec::new()) };
-        let frame = FrameEntry { codec, depth, stored_len, bases, chunks };
-        self.writer.append(self.kind, frame, stored)
+        self.writer.append(self.kind, frame, stored, proof)
     }
 
     /// Puts what is collected into a pack. Ids that were put may be named in nodes from now on.

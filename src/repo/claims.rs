@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use crate::id::{ContentId, PackId};
 use crate::index::IndexView;
+use crate::limits;
 use crate::repo::error::RepoError;
 use crate::repo::view::View;
 
@@ -87,17 +88,22 @@ impl Claims {
         if self.is_fenced.load(Ordering::Relaxed) { Err(RepoError::Fenced) } else { Ok(()) }
     }
 
-    /// Claims an id that the caller is able to store now.
-    pub fn claim(&self, id: &ContentId) -> Result<Claim, RepoError> {
+    /// Claims an id that the caller is able to store now. A copy that is stored deeper than `depth_max` does not do.
+    pub fn claim_at_most(&self, id: &ContentId, depth_max: u8) -> Result<Claim, RepoError> {
         self.stop_if_fenced()?;
         let key = id.prefix();
         let shard = self.shard(&key);
         if shard.lock().expect("no holder of this lock panics").contains(&key) {
             return Ok(Claim::Taken);
         }
-        if self.is_known(id)? {
+        let view = self.view.read().expect("no holder of this lock panics");
+        if let Some(place) = view.claim(&key)?
+            && (depth_max >= limits::BASE_DEPTH_MAX
+                || view.frame(place.pack, place.frame)?.depth <= depth_max)
+        {
             return Ok(Claim::Known);
         }
+        drop(view);
         // No lock is held while the index is asked. Should the entry have moved from here into the index in
         // between, the chunk is stored twice, which costs a little space and is never wrong.
         let is_new = shard.lock().expect("no holder of this lock panics").insert(key);

@@ -155,6 +155,9 @@ pub enum DamageReason {
     /// The bytes are not those that the id was made of.
     #[error("its content does not have its id")]
     Id,
+    /// What was sealed is not what was verified before.
+    #[error("it changed in memory between compressing and sealing")]
+    Altered,
     /// The object belongs elsewhere.
     #[error("it belongs to repository {0}")]
     OtherRepository(RepositoryId),

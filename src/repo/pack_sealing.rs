@@ -31,6 +31,8 @@ pub struct PackBody {
     kind: PackKind,
     bytes: Taken<Vec<u8>>,
     frames: Vec<FrameEntry>,
+    /// Of frames that were expanded already.
+    expanded: Vec<Option<FrameHash>>,
     chunk_count: usize,
 }
 
@@ -38,11 +40,12 @@ impl PackBody {
     /// An empty pack in an empty buffer.
     pub fn new(kind: PackKind, mut bytes: Taken<Vec<u8>>) -> Self {
         bytes.resize(HEADER_LEN, 0);
-        Self { kind, bytes, frames: Vec::new(), chunk_count: 0 }
+        Self { kind, bytes, frames: Vec::new(), expanded: Vec::new(), chunk_count: 0 }
     }
 
-    /// Adds a frame whose stored bytes are `stored`.
-    pub fn push(&mut self, frame: FrameEntry, stored: &[u8]) {
+    /// Adds a frame whose stored bytes are `stored`; with their hash, if it is known that they expand to its chunks.
+    pub fn push(&mut self, frame: FrameEntry, stored: &[u8], expanded: Option<FrameHash>) {
+        self.expanded.push(expanded);
         self.bytes.extend_from_slice(stored);
         self.bytes.extend_from_slice(&[0; TAG_LEN]);
         self.chunk_count += frame.chunks.len();
@@ -82,6 +85,8 @@ pub struct SealedPack {
     pub directory: PackDirectory,
     /// Its payload.
     pub payload: Taken<Vec<u8>>,
+    /// For each frame, if it was expanded before it was sealed: what was.
+    pub expanded: Vec<Option<FrameHash>>,
 }
 
 /// Seals a pack. `reserve` bytes of parity will follow, so that the buffer need not move.
@@ -91,7 +96,7 @@ pub fn seal_pack(
     salt: &SaltSource<'_>,
     body: PackBody,
 ) -> Result<SealedPack, RepoError> {
-    let PackBody { kind, bytes: mut payload, frames, .. } = body;
+    let PackBody { kind, bytes: mut payload, frames, expanded, .. } = body;
     let directory = PackDirectory::new(frames);
     let encoded = directory.encode().map_err(RepoError::Unstorable)?;
     let body_len = (payload.len() - HEADER_LEN) as u64;
@@ -119,7 +124,7 @@ pub fn seal_pack(
     object_keys.directory.seal_to(DIRECTORY_POSITION, &[], &encoded, &mut payload);
     object_keys.directory.seal_to(TAIL_POSITION, &[], &tail.encode(), &mut payload);
     let id = PackId::new(payload_id(&payload));
-    Ok(SealedPack { id, kind, header, directory, payload })
+    Ok(SealedPack { id, kind, header, directory, payload, expanded })
 }
 
 /// The bytes of a damaged pack with header, directory and tail as they follow from what is said of it; what is left of
@@ -246,18 +251,38 @@ pub fn open_suffix(keys: &ObjectKeys, suffix: &[u8]) -> Result<PackDirectory, Da
     Ok(PackDirectory::decode(&encoded)?)
 }
 
-/// Gives the plain bytes of all bases of a frame, end to end.
-pub type PrefixOf<'a> = &'a (dyn Fn(&FrameEntry) -> Result<Vec<u8>, DamageReason> + Sync);
+/// Stands for the stored bytes of a frame and all that is said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHash(blake3::Hash);
+
+impl FrameHash {
+    /// Of this frame, stored as these bytes.
+    pub fn of(frame: &FrameEntry, stored: &[u8]) -> Self {
+        Self(blake3::Hasher::new().update(&frame_data(frame)).update(stored).finalize())
+    }
+}
+
+/// How it is found out that a frame expands to its chunks.
+pub enum Proof {
+    /// By expanding it after these plain bytes of its bases.
+    Prefix(Vec<u8>),
+    /// It was expanded already, and had this hash then: if it still has it, that holds of it.
+    Expanded(FrameHash),
+}
+
+/// Gives the proof for a frame with this number.
+pub type ProofOf<'a> = &'a (dyn Fn(usize, &FrameEntry) -> Result<Proof, DamageReason> + Sync);
 
 /// Opens a pack completely from the bytes that are or will be stored: every frame opens, expands to the stated
-/// length, and every chunk and node has its id. Returns what is wrong, frame by frame.
+/// length, and every chunk and node has its id, or the frame is the one of which that is known. Returns what is wrong,
+/// frame by frame.
 pub fn verify_pack(
     keys: &Keys,
     repository: RepositoryId,
     kind: PackKind,
     stored: &[u8],
     openers: &Shelf<FrameOpener>,
-    prefix_of: PrefixOf<'_>,
+    proof_of: ProofOf<'_>,
 ) -> Result<(OpenedPack, Vec<PackDamage>), DamageReason> {
     let pack = open_pack_directory(keys, repository, kind, stored)?;
     let places: Vec<_> = pack.directory.placed().enumerate().collect();
@@ -271,14 +296,14 @@ pub fn verify_pack(
                     stored.get(start..start + frame.stored_len as usize + TAG_LEN).ok_or(DamageReason::Short)
                 });
                 let opened = sealed.and_then(|sealed| {
-                    let prefix = if frame.bases.is_empty() { Vec::new() } else { prefix_of(frame)? };
+                    let proof = proof_of(position, frame)?;
                     opener.open_and_verify(
                         &keys.ids,
                         &pack.keys.message,
                         position as u64,
                         frame,
                         sealed,
-                        &prefix,
+                        &proof,
                     )
                 });
                 opened.err().map(|reason| PackDamage { frame: Some(position as u32), reason })
@@ -314,9 +339,22 @@ pub struct SealedFrame<'a> {
     pub prefix: &'a [u8],
 }
 
+/// A frame that was opened.
+#[derive(Clone, Copy)]
+pub struct OpenedFrame<'a> {
+    /// Its bytes before sealing.
+    pub stored: &'a [u8],
+    /// Its chunks, end to end.
+    pub plain: &'a [u8],
+}
+
 impl FrameOpener {
-    /// The plain bytes of a frame. Which ids they have is not looked at.
-    pub fn open(&mut self, key: &SealingKey, frame: &SealedFrame<'_>) -> Result<&[u8], DamageReason> {
+    /// Opens and expands a frame. Which ids its chunks have is not looked at.
+    pub fn open(
+        &mut self,
+        key: &SealingKey,
+        frame: &SealedFrame<'_>,
+    ) -> Result<OpenedFrame<'_>, DamageReason> {
         let stored_len = frame.sealed.len().checked_sub(TAG_LEN).ok_or(DamageReason::Short)?;
         if self.stored.len() < stored_len {
             self.stored.resize(stored_len, 0);
@@ -325,12 +363,43 @@ impl FrameOpener {
         key.open_into(frame.position, frame.additional_data, frame.sealed, stored)?;
         let plain_len = frame.plain_len as usize;
         if frame.codec == Codec::Stored {
-            return if stored_len == plain_len { Ok(stored) } else { Err(DamageReason::Expand) };
+            if stored_len != plain_len {
+                return Err(DamageReason::Expand);
+            }
+            // Whoever takes the plain bytes away takes them from here.
+            self.plain.clear();
+            self.plain.extend_from_slice(stored);
+            return Ok(OpenedFrame { stored: &self.plain, plain: &self.plain });
         }
         self.plain.clear();
         let expanded = self.expander.expand(frame.codec, stored, frame.prefix, plain_len, &mut self.plain);
         expanded.map_err(|_| DamageReason::Expand)?;
-        Ok(&self.plain)
+        Ok(OpenedFrame { stored, plain: &self.plain })
+    }
+
+    /// Whether a frame that is not sealed yet expands to chunks with the ids that it names.
+    pub fn verify_stored(
+        &mut self,
+        ids: &IdKeys,
+        frame: &FrameEntry,
+        stored: &[u8],
+        prefix: &[u8],
+    ) -> Result<(), DamageReason> {
+        self.plain.clear();
+        let plain_len = frame.plain_len() as usize;
+        let expanded = self.expander.expand(frame.codec, stored, prefix, plain_len, &mut self.plain);
+        expanded.map_err(|_| DamageReason::Expand)?;
+        verify_ids(ids, frame, &self.plain)
+    }
+
+    /// Whether there is a buffer to expand into.
+    pub fn has_buffer(&self) -> bool {
+        self.plain.capacity() > 0
+    }
+
+    /// The plain bytes of the frame that was opened last; the next one is put into `buffer`.
+    pub fn take_plain(&mut self, buffer: Vec<u8>) -> Vec<u8> {
+        std::mem::replace(&mut self.plain, buffer)
     }
 
     fn open_and_verify(
@@ -340,22 +409,36 @@ impl FrameOpener {
         position: u64,
         frame: &FrameEntry,
         sealed: &[u8],
-        prefix: &[u8],
+        proof: &Proof,
     ) -> Result<(), DamageReason> {
         let additional_data = &frame_data(frame);
+        let prefix = match proof {
+            Proof::Prefix(prefix) => prefix,
+            Proof::Expanded(hash) => {
+                self.stored.clear();
+                key.open_to(position, additional_data, sealed, &mut self.stored)?;
+                let is_same = FrameHash::of(frame, &self.stored) == *hash;
+                return if is_same { Ok(()) } else { Err(DamageReason::Altered) };
+            }
+        };
         let plain_len = frame.plain_len() as u32;
         let sealed_frame =
             SealedFrame { position, codec: frame.codec, plain_len, additional_data, sealed, prefix };
-        let mut rest = self.open(key, &sealed_frame)?;
-        for chunk in &frame.chunks {
-            let (bytes, after) = rest.split_at_checked(chunk.len as usize).ok_or(DamageReason::Expand)?;
-            if content_id(ids, chunk.kind, bytes).prefix() != chunk.key {
-                return Err(DamageReason::Id);
-            }
-            rest = after;
-        }
-        Ok(())
+        verify_ids(ids, frame, self.open(key, &sealed_frame)?.plain)
     }
+}
+
+/// Whether these bytes are the chunks that a frame names.
+fn verify_ids(ids: &IdKeys, frame: &FrameEntry, plain: &[u8]) -> Result<(), DamageReason> {
+    let mut rest = plain;
+    for chunk in &frame.chunks {
+        let (bytes, after) = rest.split_at_checked(chunk.len as usize).ok_or(DamageReason::Expand)?;
+        if content_id(ids, chunk.kind, bytes).prefix() != chunk.key {
+            return Err(DamageReason::Id);
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 /// The id of bytes of a kind.
@@ -410,3 +493,6 @@ pub fn indexed_pack(id: PackId, kind: PackKind, header: &Header, directory: Pack
         frames: directory.frames,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,12 +23,11 @@ use crate::hash::payload_id;
 use crate::id::{IndexObjectId, SnapshotId};
 use crate::index::PackKind;
 use crate::limits;
-use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::chunk_writer::WriterOptions;
 use crate::repo::claims::Claims;
-use crate::repo::error::RepoError;
+use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::index_sync::new_packs;
-use crate::repo::pack_sealing::{self, PackBody, SealedPack};
+use crate::repo::pack_sealing::{self, FrameHash, PackBody, Proof, SealedPack};
 use crate::repo::sealing::SaltSource;
 use crate::repo::{Repo, create_resolved, names, sealing};
 use crate::storage::Created;
@@ -61,7 +60,6 @@ pub struct Shared {
     lease: SnapshotId,
     options: WriterOptions,
     claims: Arc<Claims>,
-    base_reader: Arc<ChunkReader>,
     progress: Mutex<Progress>,
     changed: Condvar,
     indexed_at: Mutex<Instant>,
@@ -77,19 +75,12 @@ pub struct PackStore {
 
 impl PackStore {
     /// Starts the threads.
-    pub fn start(
-        repo: Arc<Repo>,
-        lease: SnapshotId,
-        options: WriterOptions,
-        claims: Arc<Claims>,
-        base_reader: Arc<ChunkReader>,
-    ) -> Self {
+    pub fn start(repo: Arc<Repo>, lease: SnapshotId, options: WriterOptions, claims: Arc<Claims>) -> Self {
         let shared = Arc::new(Shared {
             repo,
             lease,
             options,
             claims,
-            base_reader,
             progress: Mutex::default(),
             changed: Condvar::new(),
             indexed_at: Mutex::new(Instant::now()),
@@ -135,6 +126,17 @@ impl PackStore {
     pub fn failure(&self) -> Option<RepoError> {
         let mut progress = self.shared.progress();
         progress.has_failed.then(|| progress.failure.take().unwrap_or(RepoError::Ended))
+    }
+
+    /// Waits until all packs handed in so far are durable and described, so that they may be claimed.
+    pub fn settle(&self) -> Result<(), RepoError> {
+        let is_busy = |progress: &mut Progress| !progress.has_failed && !progress.unfinished.is_empty();
+        let progress = self.shared.changed.wait_while(self.shared.progress(), is_busy);
+        drop(progress.expect("no holder of this lock panics"));
+        match self.failure() {
+            Some(failure) => Err(failure),
+            None => self.shared.write_index_object(1),
+        }
     }
 
     /// Waits until all packs are durable, and then the index objects that describe them.
@@ -207,10 +209,10 @@ impl Shared {
             lease: self.lease,
             counter,
         };
-        let SealedPack { id, kind, header, directory, mut payload } =
+        let SealedPack { id, kind, header, directory, mut payload, expanded } =
             pack_sealing::seal_pack(&repo.keys, repo.id, &salt, body)?;
         if self.options.verify {
-            self.verify(kind, &payload)?;
+            self.verify(kind, &payload, &expanded)?;
         }
         if repo.config.parity {
             parity::append(&mut payload);
@@ -234,15 +236,25 @@ impl Shared {
         Ok(())
     }
 
-    fn verify(&self, kind: PackKind, payload: &[u8]) -> Result<(), RepoError> {
-        let prefix_of = |frame: &FrameEntry| self.base_reader.prefix_of(&frame.bases, frame.depth);
+    /// Opens a pack from the very bytes that will be stored. What rests on bases was expanded where these were at hand.
+    fn verify(
+        &self,
+        kind: PackKind,
+        payload: &[u8],
+        expanded: &[Option<FrameHash>],
+    ) -> Result<(), RepoError> {
+        let proof_of = |position: usize, frame: &FrameEntry| match expanded.get(position).copied().flatten() {
+            Some(hash) => Ok(Proof::Expanded(hash)),
+            None if frame.bases.is_empty() => Ok(Proof::Prefix(Vec::new())),
+            None => Err(DamageReason::Expand),
+        };
         let verified = pack_sealing::verify_pack(
             &self.repo.keys,
             self.repo.id,
             kind,
             payload,
             &self.repo.openers,
-            &prefix_of,
+            &proof_of,
         );
         let (_, damages) = verified.map_err(RepoError::NotVerified)?;
         match damages.into_iter().next() {

@@ -1,6 +1,6 @@
 //! Frames that rest on earlier versions: what they save, that they restore, and that prune keeps what they rest on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,13 +9,14 @@ use kluis::check::repair::{self, RepairOptions};
 use kluis::check::{self, CheckOptions, DataPart};
 use kluis::event::Silent;
 use kluis::forget::{self, ForgetOptions};
-use kluis::prune::{self, PruneOptions, UnusedLimit};
+use kluis::id::{ContentId, SnapshotId};
+use kluis::prune::{self, PruneOptions, PruneReport, UnusedLimit};
 use kluis::repo::Repo;
 use kluis::storage::{MemoryStorage, Storage};
 use tempfile::TempDir;
 
 use crate::fixture::{back_up_well, cache_folder, init_in_memory, noise, options, snapshots, write};
-use crate::tree::{assert_same, capture, read_snapshot};
+use crate::tree::{Tree, assert_same, capture, read_snapshot};
 
 /// Bytes of the file that changes every night: several chunks and more than one part of it.
 const DUMP_BYTES: usize = 9 << 20;
@@ -68,6 +69,47 @@ impl Nights {
             depths[depth] += 1;
         }
         depths
+    }
+
+    /// Of all frames that rest on others: how deep, which codec, how long, on what.
+    fn differences(&self) -> Vec<(u8, u8, u32, u32, Vec<ContentId>)> {
+        let view = self.repo.sync_index().unwrap();
+        let mut numbers = Vec::new();
+        view.visit_packs(&mut |number, _| numbers.push(number)).unwrap();
+        let frames = numbers.into_iter().flat_map(|number| view.frames(number).unwrap());
+        let described = frames.filter(|frame| frame.depth > 0);
+        let mut all: Vec<_> = described
+            .map(|frame| (frame.depth, frame.codec, frame.plain_len, frame.stored_len, frame.bases))
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn data_packs(&self) -> BTreeMap<String, usize> {
+        let objects = self.storage.objects();
+        let packs = objects.iter().filter(|(name, _)| name.as_str().starts_with("data/"));
+        packs.map(|(name, bytes)| (name.as_str().to_owned(), bytes.len())).collect()
+    }
+
+    fn forget(&self, ids: &[SnapshotId]) {
+        let list = self.repo.snapshots().unwrap();
+        forget::run(&self.repo, &list, ids, &ForgetOptions::default(), &Silent::default()).unwrap();
+    }
+
+    /// Prunes until nothing is left that is not needed.
+    fn prune_all(&self) -> PruneReport {
+        let thorough =
+            PruneOptions { max_unused: UnusedLimit::Bytes(0), confirmed: true, ..PruneOptions::default() };
+        let report = prune::run(&self.repo, &thorough, &Silent::default()).unwrap();
+        let again = prune::run(&self.repo, &thorough, &Silent::default()).unwrap();
+        assert_eq!((again.packs_deleted, again.bytes_unused), (0, 0));
+        report
+    }
+
+    fn assert_newest_is(&self, tree: &Tree) {
+        let newest = snapshots(&self.repo).pop().unwrap();
+        assert_same(tree, &read_snapshot(&self.repo, &newest, self.root()));
+        self.assert_sound();
     }
 
     fn assert_sound(&self) {
@@ -195,16 +237,10 @@ fn a_prune_keeps_what_the_snapshots_that_are_left_rest_on() {
         trees.push(capture(nights.root()));
         std::fs::remove_file(nights.root().join(format!("only/{night}"))).unwrap();
     }
-    let thorough =
-        PruneOptions { max_unused: UnusedLimit::Bytes(0), confirmed: true, ..PruneOptions::default() };
     // Oldest first: the newest rests on all of them.
     for left in (1..4).rev() {
-        let list = nights.repo.snapshots().unwrap();
-        let oldest = snapshots(&nights.repo)[0].id;
-        forget::run(&nights.repo, &list, &[oldest], &ForgetOptions::default(), &Silent::default()).unwrap();
-        prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
-        let again = prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
-        assert_eq!((again.packs_deleted, again.bytes_unused), (0, 0));
+        nights.forget(&[snapshots(&nights.repo)[0].id]);
+        nights.prune_all();
         let live = snapshots(&nights.repo);
         assert_eq!(live.len(), left);
         for (tree, snapshot) in trees.iter().skip(4 - left).zip(&live) {
@@ -218,4 +254,86 @@ fn a_prune_keeps_what_the_snapshots_that_are_left_rest_on() {
     let newest = snapshots(&nights.repo).pop().unwrap();
     assert_same(&capture(nights.root()), &read_snapshot(&nights.repo, &newest, nights.root()));
     assert!(nights.cache.path().exists());
+}
+
+#[test]
+fn a_prune_moves_differences_as_they_are_and_what_they_rest_on_before_them() {
+    let nights = Nights::new();
+    for night in 0..4 {
+        write(nights.root(), "dump", &dump(night));
+        // Shares a pack with the difference, and is not needed when that is.
+        write(nights.root(), &format!("only/{night}"), &noise(300_000, 200 + night));
+        nights.back_up(3);
+        std::fs::remove_file(nights.root().join(format!("only/{night}"))).unwrap();
+        nights.back_up(3);
+    }
+    let tree = capture(nights.root());
+    let (before, packs) = (nights.differences(), nights.data_packs());
+    assert_eq!(
+        before.iter().map(|difference| difference.0).collect::<BTreeSet<_>>(),
+        BTreeSet::from([1, 2, 3])
+    );
+    // Every dump stays, and nothing of what was beside it.
+    let forgotten: Vec<_> = snapshots(&nights.repo).iter().step_by(2).map(|snapshot| snapshot.id).collect();
+    nights.forget(&forgotten);
+    let report = nights.prune_all();
+    assert!(report.packs_rewritten >= 4, "{report:?}");
+    assert_eq!(nights.differences(), before);
+    let after = nights.data_packs();
+    assert!(after.values().sum::<usize>() + 4 * 300_000 < packs.values().sum::<usize>() + 20_000);
+    nights.assert_newest_is(&tree);
+}
+
+#[test]
+fn of_a_difference_that_is_partly_needed_the_rest_still_rests_on_its_bases() {
+    let nights = Nights::new();
+    let contents = |number: u64, night: u8| {
+        let mut bytes = noise(30_000, 50 + number);
+        bytes[1500] = night;
+        bytes
+    };
+    for night in 0..2 {
+        for number in 0..40 {
+            write(nights.root(), &format!("small/{number}"), &contents(number, night));
+        }
+        nights.back_up(DEPTH_MAX);
+    }
+    // The one frame of the second night holds all of them.
+    let before = nights.differences();
+    assert_eq!(before.len(), 1);
+    for number in 0..20 {
+        std::fs::remove_file(nights.root().join(format!("small/{number}"))).unwrap();
+    }
+    nights.back_up(DEPTH_MAX);
+    let tree = capture(nights.root());
+    nights.forget(&[snapshots(&nights.repo)[1].id]);
+    nights.prune_all();
+    let after = nights.differences();
+    let ([before], [after]) = (before.as_slice(), after.as_slice()) else { panic!("{after:?}") };
+    assert_eq!((before.0, &before.4), (after.0, &after.4));
+    assert!(after.2 < before.2 * 2 / 3, "{} of {} bytes", after.2, before.2);
+    nights.assert_newest_is(&tree);
+}
+
+#[test]
+fn a_difference_is_stored_plainly_where_its_bases_are_kept_for_it_alone_and_cost_more_than_it_saves() {
+    let nights = Nights::new();
+    write(nights.root(), "dump", &dump(0));
+    nights.back_up(DEPTH_MAX);
+    // What is left of it rests on more than itself.
+    let mut part = dump(0)[..5 << 20].to_vec();
+    (0..part.len()).step_by(10_000).for_each(|at| part[at] = 77);
+    write(nights.root(), "dump", &part);
+    write(nights.root(), "only", &noise(300_000, 200));
+    nights.back_up(DEPTH_MAX);
+    assert_eq!(nights.depths().len(), 2);
+    std::fs::remove_file(nights.root().join("only")).unwrap();
+    nights.back_up(DEPTH_MAX);
+    let tree = capture(nights.root());
+    let forgotten: Vec<_> = snapshots(&nights.repo).iter().take(2).map(|snapshot| snapshot.id).collect();
+    nights.forget(&forgotten);
+    nights.prune_all();
+    assert_eq!(nights.depths().len(), 1);
+    assert!(nights.data_packs().values().sum::<usize>() < part.len() * 11 / 10);
+    nights.assert_newest_is(&tree);
 }

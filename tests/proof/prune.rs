@@ -186,6 +186,35 @@ fn fail_at_every_call(scene: &Scene, plan: impl Fn(u64) -> FaultPlan, power_cut:
 }
 
 #[test]
+fn packs_of_nodes_are_rewritten_while_packs_of_chunks_are() {
+    let source = tempfile::tempdir().unwrap();
+    let (memory, cache) = (MemoryStorage::new(), cache_folder());
+    let repo = init(Arc::new(memory.clone()), cache.path(), &init_options(640 << 10)).unwrap();
+    // Folders whose nodes are large and do not compress well: several frames in a pack, and several packs.
+    for folder in 0..100u64 {
+        write(source.path(), &format!("{folder}/file"), &noise(20_000, 5000 + folder));
+        for link in 0..25u64 {
+            let target: String =
+                noise(1000, folder * 25 + link).iter().map(|byte| format!("{byte:02x}")).collect();
+            std::os::unix::fs::symlink(target, source.path().join(format!("{folder}/{link}"))).unwrap();
+        }
+    }
+    back_up_well(&repo, source.path());
+    for folder in (0..100).step_by(9) {
+        std::fs::remove_dir_all(source.path().join(folder.to_string())).unwrap();
+    }
+    back_up_well(&repo, source.path());
+    let oldest = snapshots(&repo)[0].id;
+    let list = repo.snapshots().unwrap();
+    forget::run(&repo, &list, &[oldest], &ForgetOptions::default(), &Silent::default()).unwrap();
+    let report = run(&repo, &thorough()).unwrap();
+    assert!(report.packs_rewritten >= 4, "{report:?}");
+    let newest = snapshots(&repo).pop().unwrap();
+    assert_same(&capture(source.path()), &read_snapshot(&repo, &newest, source.path()));
+    assert_sound(&repo, "after");
+}
+
+#[test]
 fn a_prune_stopped_at_any_call_loses_nothing() {
     let scene = Scene::new();
     let stop = |stop: &Stop| {

@@ -88,6 +88,11 @@ pub struct BackupArgs {
     #[arg(long)]
     pub no_bases: bool,
 
+    /// How deep differences may rest on each other, up to 8; for measuring.
+    #[arg(long, value_name = "N", hide = true, default_value_t = BASE_DEPTH_MAX_USUAL,
+          value_parser = clap::value_parser!(u8).range(0..=8))]
+    pub base_depth: u8,
+
     /// Do not open and verify packs before they are stored; a fault of the memory then goes unnoticed.
     #[arg(long)]
     pub fast_unverified: bool,
@@ -248,7 +253,7 @@ impl BackupArgs {
             labels: Labels { host: self.host.clone(), tags: self.tag.clone(), time: self.time },
             compression: self.compression,
             verify: !self.fast_unverified,
-            base_depth_max: if self.no_bases { 0 } else { BASE_DEPTH_MAX_USUAL },
+            base_depth_max: if self.no_bases { 0 } else { self.base_depth },
             threads: 0,
         })
     }

@@ -218,20 +218,26 @@ impl Index {
 
     /// Which of these ids a counted snapshot needs, by the first halves of the ids.
     pub fn are_live(&self, keys: &[[u8; 16]]) -> Result<Vec<bool>, IndexError> {
+        Ok(self.counts_of(keys)?.into_iter().map(|count| count > 0).collect())
+    }
+
+    /// How often each of these ids is referred to - by snapshots, by nodes, and by frames that rest on it, each of them
+    /// once - by what a counted snapshot needs.
+    pub fn counts_of(&self, keys: &[[u8; 16]]) -> Result<Vec<u64>, IndexError> {
         let counting = self.begin_counting()?;
         let places = keys.iter().map(|key| counting.view().lookup(key)).collect::<Result<Vec<_>, _>>()?;
         let mut ledger = counting.into_ledger();
         let ledger = ledger.get_mut();
         guarded(|| {
-            let mut live = Vec::with_capacity(keys.len());
+            let mut counts = Vec::with_capacity(keys.len());
             for (key, places) in keys.iter().zip(&places) {
                 let number = ledger.resolve(key, places)?;
-                live.push(match number {
-                    Some(number) => ledger.entry(number)?.count() > 0,
-                    None => false,
+                counts.push(match number {
+                    Some(number) => u64::from(ledger.entry(number)?.count()),
+                    None => 0,
                 });
             }
-            Ok(live)
+            Ok(counts)
         })
     }
 

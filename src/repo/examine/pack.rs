@@ -13,6 +13,7 @@ use crate::index::{IndexView, PackKind};
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::index_sync::new_pack;
+use crate::repo::pack_sealing::Proof;
 use crate::repo::{Repo, names, pack_sealing, sealing};
 use crate::storage::StorageError;
 use crate::units::ByteRange;
@@ -64,10 +65,11 @@ impl PackVerifier {
     fn judge(&self, repo: &Repo, kind: PackKind, id: PackId) -> PackVerdict {
         let stored = &self.stored;
         let reader = &self.reader;
-        let prefix_of = |frame: &FrameEntry| reader.prefix_of(&frame.bases, frame.depth);
+        let proof_of =
+            |_: usize, frame: &FrameEntry| reader.prefix_of(&frame.bases, frame.depth).map(Proof::Prefix);
         let (hash_is_right, opened) = rayon::join(
             || sealing::payload_of(stored).is_some_and(|payload| payload_id(payload) == *id.bytes()),
-            || pack_sealing::verify_pack(&repo.keys, repo.id, kind, stored, &repo.openers, &prefix_of),
+            || pack_sealing::verify_pack(&repo.keys, repo.id, kind, stored, &repo.openers, &proof_of),
         );
         let payload = match (&opened, hash_is_right) {
             (Err(reason), _) => Err(reason.clone()),
