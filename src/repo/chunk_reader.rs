@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::crypto::{self, SealingKey};
 use crate::format::container::{Header, TAG_LEN, Wrap};
-use crate::format::frame::{Codec, additional_data};
+use crate::format::frame::{Codec, ContentKind, additional_data};
 use crate::id::{ChunkId, ContentId};
 use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::frame_cache::FrameCache;
-use crate::repo::pack_sealing::{FrameOpener, SealedFrame, object_kind};
+use crate::repo::pack_sealing::{FrameOpener, SealedFrame, content_id, object_kind};
 use crate::repo::view::View;
 use crate::repo::{Repo, names, sealing};
 use crate::storage::ObjectName;
@@ -267,7 +267,10 @@ impl ChunkReader {
                 return Err(DamageReason::TooDeep);
             }
             let chunk = self.read_place(place).map_err(|_| DamageReason::MissingBase(*base))?;
-            if self.repo.keys.ids.chunk(chunk.as_ref()).content() != *base {
+            // In packs of nodes the bases are nodes. No two kinds share an id.
+            let kinds = [ContentKind::Chunk, ContentKind::Node, ContentKind::List];
+            let is_of = |kind| content_id(&self.repo.keys.ids, kind, chunk.as_ref()) == *base;
+            if !kinds.into_iter().any(is_of) {
                 return Err(DamageReason::MissingBase(*base));
             }
             prefix.extend_from_slice(chunk.as_ref());
