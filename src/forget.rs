@@ -113,7 +113,7 @@ pub fn run(
     let mut report = ForgetReport::default();
     let mut records = Vec::new();
     for snapshots in chosen.chunks(limits::FORGET_COUNT_MAX) {
-        let record = ForgetRecord {
+        let record = || ForgetRecord {
             version: 1,
             forgotten_at: repo.clock().now(),
             host: repo.identity().host.clone(),
@@ -123,7 +123,7 @@ pub fn run(
             extensions: Vec::new(),
             tag: [0; 32],
         };
-        let id = repo.commit_forget(record)?;
+        let id = repo.with_reserve(|| repo.commit_forget(record()))?;
         records.push(id);
         report.record_ids.push(id.to_string());
         report.snapshot_ids.extend(snapshots.iter().map(|snapshot| snapshot.id.to_string()));

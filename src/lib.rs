@@ -10,12 +10,13 @@
 //! | 3 repository | [`repo`] |
 //! | 2 devices | [`storage`], [`index`], [`source`], [`target`] |
 //! | 1 codecs | [`hash`], [`chunker`], [`compress`], [`crypto`], [`mod@format`] |
-//! | 0 ground | [`id`], [`wire`], [`limits`], [`units`], [`clock`], [`event`] |
+//! | 0 ground | [`id`], [`wire`], [`limits`], [`units`], [`clock`], [`event`], [`shelf`] |
 
 pub mod clock;
 pub mod event;
 pub mod id;
 pub mod limits;
+pub mod shelf;
 pub mod units;
 pub mod wire;
 

@@ -335,6 +335,7 @@ impl Run<'_> {
         settle::sweep(self.repo, number, self.options)?;
         self.report.snapshots_removed += self.remove_dead_snapshots(&look.list)?;
         self.remove_old_bodies()?;
+        self.repo.restore_reserve(look.listing.packs.len())?;
         Ok(Planned::Nothing)
     }
 
@@ -434,12 +435,7 @@ impl Run<'_> {
                 tag: [0; 32],
             })
         };
-        let created = match plan() {
-            // The file that was kept for this moment makes room for a plan.
-            Err(error) if error.is_full() && self.repo.give_up_reserve()? => plan(),
-            outcome => outcome,
-        };
-        match created? {
+        match self.repo.with_reserve(plan)? {
             Created::Created => {
                 let settle = Duration::from_secs(self.repo.config().settle_seconds);
                 if !settle.is_zero() && !self.options.exclusive {

@@ -71,6 +71,8 @@ use crate::format::repository_config::RepositoryConfig;
 use crate::id::{RepositoryId, SnapshotId};
 use crate::index::{CacheFolder, Index};
 use crate::repo::keys::Keys;
+use crate::repo::pack_sealing::FrameOpener;
+use crate::shelf::Shelf;
 use crate::storage::{Created, ObjectName, Storage, StorageError};
 
 /// Who uses a repository: written into leases and snapshots.
@@ -108,6 +110,8 @@ pub struct Repo {
     unlock_key: crate::crypto::Secret<32>,
     cache: CacheFolder,
     index: Mutex<Option<Arc<Index>>>,
+    /// For those who verify packs.
+    openers: Shelf<FrameOpener>,
 }
 
 impl Repo {

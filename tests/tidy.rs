@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("event", 0),
     ("id", 0),
     ("limits", 0),
+    ("shelf", 0),
     ("units", 0),
     ("wire", 0),
     ("chunker", 1),

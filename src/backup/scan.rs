@@ -24,6 +24,7 @@ use crate::event::{Problem, Progress};
 use crate::format::tree::{ChunkRef, Content, Entry, EntryKind};
 use crate::id::{ContentId, NodeId};
 use crate::repo::{FRAME_BYTES_TARGET_DATA, RepoError, TreeReader};
+use crate::shelf::Shelf;
 use crate::source::{FolderPath, FolderReader, Found, Listing, Walk, WalkOptions};
 use crate::wire::Bytes;
 
@@ -40,6 +41,8 @@ const WAITING_WORKER_COUNT: usize = 4;
 const CONFIRM_COUNT: usize = 2048;
 /// Tasks that wait for a worker. A part of a large file holds its bytes, so there are few.
 const TASK_QUEUE: usize = 2;
+/// Buffers for parts that are kept for the next ones.
+const PART_BUFFER_COUNT: usize = 4;
 /// Steps sent at once.
 const STEP_COUNT: usize = 256;
 /// Groups of steps that may wait for the assembler: more files than all workers have in hand, because the assembler
@@ -155,6 +158,8 @@ pub struct Scanner<'a> {
     confirm: Vec<ContentId>,
     outgoing: Vec<Step>,
     reader: FolderReader,
+    /// For parts of large files.
+    buffers: Shelf<Vec<u8>>,
     counts: Counts,
     owners: BTreeSet<(bool, u32)>,
     problems: Vec<Problem>,
@@ -211,6 +216,7 @@ impl<'a> Scanner<'a> {
             confirm: Vec::new(),
             outgoing: Vec::new(),
             reader: FolderReader::new(),
+            buffers: Shelf::new(PART_BUFFER_COUNT),
             counts: Counts::default(),
             owners: BTreeSet::new(),
             problems: Vec::new(),
@@ -447,7 +453,7 @@ impl<'a> Scanner<'a> {
     ) -> Result<(), BackupError> {
         let tree_reader = Arc::clone(&self.run.tree_reader);
         let earlier = earlier_version(&tree_reader, resembled);
-        let opened = LargeFile::open(&mut self.reader, &path, found, was_there, earlier);
+        let opened = LargeFile::open(&mut self.reader, &self.buffers, &path, found, was_there, earlier);
         let mut file = match opened {
             Ok(file) => file,
             Err(problem) => {
@@ -478,6 +484,11 @@ impl<'a> Scanner<'a> {
     /// What cuts.
     pub fn chunker(&self) -> &'a Chunker {
         self.chunker
+    }
+
+    /// Buffers for parts.
+    pub fn buffers(&self) -> &Shelf<Vec<u8>> {
+        &self.buffers
     }
 
     fn confirm(&mut self, content: &Content) -> Result<(), BackupError> {

@@ -6,6 +6,7 @@ use crate::event::Problem;
 use crate::format::tree::{ChunkRef, Entry};
 use crate::id::{ContentId, NodeId};
 use crate::repo::Earlier;
+use crate::shelf::Taken;
 use crate::source::{FolderPath, Found};
 
 /// Work for any worker.
@@ -33,7 +34,7 @@ pub struct FileTask {
 /// A stretch of a large file.
 pub struct FilePart {
     /// Its bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Taken<Vec<u8>>,
     /// Lengths of its chunks, which add up to all bytes.
     pub chunk_lens: Vec<usize>,
     /// Bytes of the file before it.

@@ -18,6 +18,7 @@ use crate::event::{Observer, Problem, Progress};
 use crate::format::tree::{Content, Entry, EntryKind, SparseMap};
 use crate::id::NodeId;
 use crate::repo::{Repo, TreeReader, retry_when_fenced};
+use crate::shelf::{Shelf, Taken};
 use crate::source::{FolderPath, FolderReader, Found, SourceFile, Stamp};
 use crate::wire::Bytes;
 
@@ -26,7 +27,8 @@ const PART_BYTES: usize = 8 << 20;
 
 /// Cuts a stream of bytes into chunks and gathers them into parts.
 struct PartCutter<'r> {
-    buffer: Vec<u8>,
+    buffers: Shelf<Vec<u8>>,
+    buffer: Taken<Vec<u8>>,
     is_at_end: bool,
     /// Bytes that were cut.
     at: u64,
@@ -34,8 +36,8 @@ struct PartCutter<'r> {
 }
 
 impl<'r> PartCutter<'r> {
-    fn new(earlier: EarlierVersion<'r>) -> Self {
-        Self { buffer: Vec::new(), is_at_end: false, at: 0, earlier }
+    fn new(buffers: &Shelf<Vec<u8>>, earlier: EarlierVersion<'r>) -> Self {
+        Self { buffers: buffers.clone(), buffer: buffers.buffer(0), is_at_end: false, at: 0, earlier }
     }
 
     /// The next part, or `None` at the end. `read` appends at most so many bytes and returns 0 at the end.
@@ -45,7 +47,8 @@ impl<'r> PartCutter<'r> {
         mut read: impl FnMut(&mut Vec<u8>, usize) -> std::io::Result<usize>,
     ) -> std::io::Result<Option<FilePart>> {
         let capacity = PART_BYTES + chunker.sizes().max();
-        self.buffer.reserve(capacity.saturating_sub(self.buffer.len()));
+        let missing = capacity.saturating_sub(self.buffer.len());
+        self.buffer.reserve(missing);
         while !self.is_at_end && self.buffer.len() < capacity {
             let wanted = capacity - self.buffer.len();
             self.is_at_end = read(&mut self.buffer, wanted)? == 0;
@@ -64,7 +67,9 @@ impl<'r> PartCutter<'r> {
         if chunk_lens.is_empty() {
             return Ok(None);
         }
-        let rest = self.buffer.split_off(cut);
+        let mut rest = self.buffers.buffer(capacity);
+        rest.extend_from_slice(self.buffer.get(cut..).unwrap_or_default());
+        self.buffer.truncate(cut);
         let bytes = std::mem::replace(&mut self.buffer, rest);
         let at = self.at;
         self.at += bytes.len() as u64;
@@ -92,6 +97,7 @@ impl<'a> LargeFile<'a> {
     /// Opens a file; a problem if that is refused.
     pub fn open(
         reader: &mut FolderReader,
+        buffers: &Shelf<Vec<u8>>,
         folder: &'a FolderPath,
         found: Found,
         was_there: bool,
@@ -109,7 +115,7 @@ impl<'a> LargeFile<'a> {
         let problem = file.read_extras(&mut entry).err().map(|error| chain(&error));
         let map = holes(&file, &opened, found.allocated_bytes);
         let stretches = data_stretches(opened.size, &map).into_iter();
-        let cutter = PartCutter::new(earlier);
+        let cutter = PartCutter::new(buffers, earlier);
         Ok(Self {
             folder,
             file,
@@ -258,7 +264,7 @@ fn send_stream(
         (None, Some(alike)) => newest_alike(&run.tree_reader, alike.root, name),
         (None, None) => None,
     };
-    let mut cutter = PartCutter::new(earlier_version(&run.tree_reader, before.as_ref()));
+    let mut cutter = PartCutter::new(scanner.buffers(), earlier_version(&run.tree_reader, before.as_ref()));
     let mut bytes = 0;
     loop {
         if run.observer.is_interrupted() {

@@ -209,7 +209,7 @@ impl From<PruneError> for Failure {
                 Failure::of(Exit::Failed, &error).hint("the local index is made again by the next command")
             }
             PruneError::Brake(_) => {
-                Failure::of(Exit::Failed, &error).hint("if that is what you want, give --yes")
+                Failure::of(Exit::Failed, &error).hint("if that is what you want: repo prune --yes")
             }
             PruneError::Overtaken(_) => Failure::of(Exit::Postponed, &error),
             PruneError::NotDescribed => {

@@ -62,6 +62,22 @@ impl SealingKey {
         opened.map_err(|_| OpenError::Altered)
     }
 
+    /// Writes what `sealed`, which ends in its tag, holds into `into`, which is as long as that. After an error `into` is as
+    /// it was.
+    pub fn open_into(
+        &self,
+        position: u64,
+        aad: &[u8],
+        sealed: &[u8],
+        into: &mut [u8],
+    ) -> Result<(), OpenError> {
+        let too_short = OpenError::TooShort { len: sealed.len() };
+        let (message, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(too_short)?;
+        let buffer = InOutBuf::new(message, into).expect("the caller made room for exactly the message");
+        let opened = self.0.decrypt_inout_detached(&nonce(position).into(), aad, buffer, tag.into());
+        opened.map_err(|_| OpenError::Altered)
+    }
+
     /// Appends what `sealed`, which ends in its tag, holds to `into`. After an error `into` is as it was.
     pub fn open_to(
         &self,

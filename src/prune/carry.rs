@@ -256,7 +256,6 @@ impl Run<'_> {
         for id in void.into_iter().chain(self.repo.body_ids(number)?) {
             self.repo.storage().delete(&names::body(&id)).map_err(RepoError::from)?;
         }
-        self.repo.restore_reserve()?;
         self.repo.witness_prune(number)?;
         self.report.plans.push(number);
         Ok(())

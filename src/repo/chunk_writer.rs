@@ -25,6 +25,7 @@ use crate::repo::pack_sealing::PackBody;
 use crate::repo::pack_store::PackStore;
 use crate::repo::turns::Turns;
 use crate::repo::view::View;
+use crate::shelf::Shelf;
 use open_frame::{Base, BasedRun, NewRun, OpenFrame, Prefix};
 
 /// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
@@ -40,6 +41,9 @@ const BASE_CACHE_BYTES: usize = 64 << 20;
 /// A shared frame of which the difference is not so many times shorter than what it stands for may hold files that do
 /// not resemble their earlier versions.
 const MIXED_SHARE: usize = 8;
+
+/// Buffers for packs that are kept for the next ones: as many as usually wait to be sealed or stored.
+const PACK_BUFFER_COUNT: usize = 2;
 
 /// How chunks are written.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +89,8 @@ pub struct ChunkWriter {
     /// Reads the bases of frames.
     base_reader: Arc<ChunkReader>,
     store: PackStore,
+    /// For packs.
+    buffers: Shelf<Vec<u8>>,
     open_data: Mutex<Option<PackBody>>,
     open_meta: Mutex<Option<PackBody>>,
     tickets: Mutex<Tickets>,
@@ -111,6 +117,7 @@ impl ChunkWriter {
             ),
             base_reader,
             claims,
+            buffers: Shelf::new(PACK_BUFFER_COUNT),
             open_data: Mutex::new(None),
             open_meta: Mutex::new(None),
             tickets: Mutex::default(),
@@ -192,7 +199,7 @@ impl ChunkWriter {
                 || body.frame_count() == limits::PACK_FRAME_COUNT_MAX
         });
         let mut finished = if full { body.take() } else { None };
-        let pack = body.get_or_insert_with(|| PackBody::new(kind, capacity));
+        let pack = body.get_or_insert_with(|| PackBody::new(kind, self.buffers.buffer(capacity)));
         pack.push(frame, stored);
         if finished.is_none() && pack.len() as u64 >= target {
             finished = body.take();

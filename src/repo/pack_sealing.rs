@@ -15,6 +15,7 @@ use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::keys::Keys;
 use crate::repo::sealing::{self, SaltSource};
 use crate::repo::{Repo, names};
+use crate::shelf::{Shelf, Taken};
 use crate::units::ByteRange;
 
 /// The kind of container that a kind of pack is.
@@ -28,15 +29,14 @@ pub fn object_kind(kind: PackKind) -> ObjectKind {
 /// A pack in the making: compressed frames, each with room for its tag, behind room for the header.
 pub struct PackBody {
     kind: PackKind,
-    bytes: Vec<u8>,
+    bytes: Taken<Vec<u8>>,
     frames: Vec<FrameEntry>,
     chunk_count: usize,
 }
 
 impl PackBody {
-    /// An empty pack; `capacity` bytes are set aside.
-    pub fn new(kind: PackKind, capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity);
+    /// An empty pack in an empty buffer.
+    pub fn new(kind: PackKind, mut bytes: Taken<Vec<u8>>) -> Self {
         bytes.resize(HEADER_LEN, 0);
         Self { kind, bytes, frames: Vec::new(), chunk_count: 0 }
     }
@@ -44,7 +44,7 @@ impl PackBody {
     /// Adds a frame whose stored bytes are `stored`.
     pub fn push(&mut self, frame: FrameEntry, stored: &[u8]) {
         self.bytes.extend_from_slice(stored);
-        self.bytes.resize(self.bytes.len() + TAG_LEN, 0);
+        self.bytes.extend_from_slice(&[0; TAG_LEN]);
         self.chunk_count += frame.chunks.len();
         self.frames.push(frame);
     }
@@ -81,7 +81,7 @@ pub struct SealedPack {
     /// Its directory.
     pub directory: PackDirectory,
     /// Its payload.
-    pub payload: Vec<u8>,
+    pub payload: Taken<Vec<u8>>,
 }
 
 /// Seals a pack. `reserve` bytes of parity will follow, so that the buffer need not move.
@@ -256,23 +256,34 @@ pub fn verify_pack(
     repository: RepositoryId,
     kind: PackKind,
     stored: &[u8],
+    openers: &Shelf<FrameOpener>,
     prefix_of: PrefixOf<'_>,
 ) -> Result<(OpenedPack, Vec<PackDamage>), DamageReason> {
     let pack = open_pack_directory(keys, repository, kind, stored)?;
     let places: Vec<_> = pack.directory.placed().enumerate().collect();
     let damages = places
         .into_par_iter()
-        .map_init(FrameOpener::default, |opener, (position, (offset, frame))| {
-            let start = usize::try_from(offset).map_err(|_| DamageReason::Short);
-            let sealed = start.and_then(|start| {
-                stored.get(start..start + frame.stored_len as usize + TAG_LEN).ok_or(DamageReason::Short)
-            });
-            let opened = sealed.and_then(|sealed| {
-                let prefix = if frame.bases.is_empty() { Vec::new() } else { prefix_of(frame)? };
-                opener.open_and_verify(&keys.ids, &pack.keys.message, position as u64, frame, sealed, &prefix)
-            });
-            opened.err().map(|reason| PackDamage { frame: Some(position as u32), reason })
-        })
+        .map_init(
+            || openers.take(),
+            |opener, (position, (offset, frame))| {
+                let start = usize::try_from(offset).map_err(|_| DamageReason::Short);
+                let sealed = start.and_then(|start| {
+                    stored.get(start..start + frame.stored_len as usize + TAG_LEN).ok_or(DamageReason::Short)
+                });
+                let opened = sealed.and_then(|sealed| {
+                    let prefix = if frame.bases.is_empty() { Vec::new() } else { prefix_of(frame)? };
+                    opener.open_and_verify(
+                        &keys.ids,
+                        &pack.keys.message,
+                        position as u64,
+                        frame,
+                        sealed,
+                        &prefix,
+                    )
+                });
+                opened.err().map(|reason| PackDamage { frame: Some(position as u32), reason })
+            },
+        )
         .flatten()
         .collect();
     Ok((pack, damages))
@@ -282,6 +293,7 @@ pub fn verify_pack(
 #[derive(Default)]
 pub struct FrameOpener {
     expander: Expander,
+    /// As long as the longest frame so far.
     stored: Vec<u8>,
     plain: Vec<u8>,
 }
@@ -305,19 +317,18 @@ pub struct SealedFrame<'a> {
 impl FrameOpener {
     /// The plain bytes of a frame. Which ids they have is not looked at.
     pub fn open(&mut self, key: &SealingKey, frame: &SealedFrame<'_>) -> Result<&[u8], DamageReason> {
-        self.plain.clear();
-        if frame.codec == Codec::Stored {
-            key.open_to(frame.position, frame.additional_data, frame.sealed, &mut self.plain)?;
-            if self.plain.len() != frame.plain_len as usize {
-                return Err(DamageReason::Expand);
-            }
-            return Ok(&self.plain);
+        let stored_len = frame.sealed.len().checked_sub(TAG_LEN).ok_or(DamageReason::Short)?;
+        if self.stored.len() < stored_len {
+            self.stored.resize(stored_len, 0);
         }
-        self.stored.clear();
-        key.open_to(frame.position, frame.additional_data, frame.sealed, &mut self.stored)?;
+        let stored = self.stored.get_mut(..stored_len).expect("it was made that long");
+        key.open_into(frame.position, frame.additional_data, frame.sealed, stored)?;
         let plain_len = frame.plain_len as usize;
-        let expanded =
-            self.expander.expand(frame.codec, &self.stored, frame.prefix, plain_len, &mut self.plain);
+        if frame.codec == Codec::Stored {
+            return if stored_len == plain_len { Ok(stored) } else { Err(DamageReason::Expand) };
+        }
+        self.plain.clear();
+        let expanded = self.expander.expand(frame.codec, stored, frame.prefix, plain_len, &mut self.plain);
         expanded.map_err(|_| DamageReason::Expand)?;
         Ok(&self.plain)
     }

@@ -236,7 +236,14 @@ impl Shared {
 
     fn verify(&self, kind: PackKind, payload: &[u8]) -> Result<(), RepoError> {
         let prefix_of = |frame: &FrameEntry| self.base_reader.prefix_of(&frame.bases, frame.depth);
-        let verified = pack_sealing::verify_pack(&self.repo.keys, self.repo.id, kind, payload, &prefix_of);
+        let verified = pack_sealing::verify_pack(
+            &self.repo.keys,
+            self.repo.id,
+            kind,
+            payload,
+            &self.repo.openers,
+            &prefix_of,
+        );
         let (_, damages) = verified.map_err(RepoError::NotVerified)?;
         match damages.into_iter().next() {
             None => Ok(()),

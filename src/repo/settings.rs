@@ -15,6 +15,7 @@ use crate::repo::keys::Keys;
 use crate::repo::names::Named;
 use crate::repo::slots::{self, NewSlot, UnlockSecret};
 use crate::repo::{Repo, Surroundings, create_resolved, names, probe, read_control, reserve, sealing};
+use crate::shelf::Shelf;
 use crate::storage::{Created, ObjectName, Storage, StorageError};
 
 const PACK_BYTES_DATA: u64 = 32 << 20;
@@ -153,7 +154,8 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     let config_number = newest_number(&*storage, names::CONFIG)?.ok_or_else(no_repository)?;
     let Unlocked { id, config, keys, unlock_key, keyring_number } = unlock(&*storage, config_number, secret)?;
     let cache = CacheFolder::open(&around.cache)?;
-    let repo = Repo { around, id, config, keys, unlock_key, cache, index: Mutex::new(None) };
+    let openers = Shelf::new(rayon::current_num_threads());
+    let repo = Repo { around, id, config, keys, unlock_key, cache, index: Mutex::new(None), openers };
     let observed =
         Observed { config: Some(config_number), keyring: Some(keyring_number), ..repo.nothing_observed() };
     repo.witness(&observed)?;

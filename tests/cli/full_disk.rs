@@ -92,6 +92,35 @@ fn a_full_disk_costs_this_backup_and_no_more() {
 }
 
 #[test]
+fn on_a_disk_without_a_free_byte_old_snapshots_are_forgotten_and_their_space_comes_back() {
+    let home = Home::new();
+    for number in 0..4 {
+        write_noise(&home, &format!("files/{number}"), 4);
+    }
+    let script = "
+        mount -t tmpfs -o size=24m none disk
+        $repo init --quiet --pack-size 4M --no-parity >/dev/null
+        for number in 0 1 2 3; do
+            $repo backup --quiet files/$number >/dev/null
+        done
+        cat /dev/zero >disk/other 2>/dev/null || true
+        echo free $(df --output=avail disk | tail -n 1)
+        $repo forget --quiet --keep-last 1 --group-by host >out
+        $repo prune --quiet --yes >/dev/null
+        rm disk/other
+        $repo prune --quiet >/dev/null
+        echo packs $(find disk/repo/data -type f | wc -l)
+        echo reserve $(stat -c %s disk/repo/reserve)
+        $repo check --quiet --data
+        $repo restore latest --quiet --target back >/dev/null
+        cmp files/3 back$PWD/files/3
+    ";
+    let Some(ran) = with_mounts(&home, script) else { return };
+    let ran = ran.expect(0);
+    assert_eq!(ran.stdout, "free 0\npacks 1\nreserve 262144\n", "{}", ran.stderr);
+}
+
+#[test]
 fn a_full_cache_folder_is_named_and_harms_nothing() {
     let home = Home::new();
     write_noise(&home, "files/first", 1);

@@ -31,6 +31,9 @@ fn what_was_sealed_opens_to_the_same() {
         let mut opened = b"kept".to_vec();
         key().open_to(7, b"aad", &sealed[6..], &mut opened).unwrap();
         assert_eq!(opened, [b"kept", plain.as_slice()].concat());
+        let mut into = vec![1; len];
+        key().open_into(7, b"aad", &sealed[6..], &mut into).unwrap();
+        assert_eq!(into, plain);
     }
 }
 
@@ -46,6 +49,11 @@ fn another_key_position_or_aad_does_not_open() {
     assert_eq!(other.open_to(7, b"aad", &sealed, &mut into), Err(OpenError::Altered));
     assert_eq!(key().open_to(7, b"aad", &sealed[..15], &mut into), Err(OpenError::TooShort { len: 15 }));
     assert_eq!(into, b"kept");
+    let mut room = *b"empty";
+    assert_eq!(key().open_into(8, b"aad", &sealed, &mut room), Err(OpenError::Altered));
+    let too_short = Err(OpenError::TooShort { len: 15 });
+    assert_eq!(key().open_into(7, b"aad", &sealed[..15], &mut room), too_short);
+    assert_eq!(&room, b"empty");
 }
 
 #[test]

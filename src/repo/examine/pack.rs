@@ -67,7 +67,7 @@ impl PackVerifier {
         let prefix_of = |frame: &FrameEntry| reader.prefix_of(&frame.bases, frame.depth);
         let (hash_is_right, opened) = rayon::join(
             || sealing::payload_of(stored).is_some_and(|payload| payload_id(payload) == *id.bytes()),
-            || pack_sealing::verify_pack(&repo.keys, repo.id, kind, stored, &prefix_of),
+            || pack_sealing::verify_pack(&repo.keys, repo.id, kind, stored, &repo.openers, &prefix_of),
         );
         let payload = match (&opened, hash_is_right) {
             (Err(reason), _) => Err(reason.clone()),
