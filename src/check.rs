@@ -42,7 +42,7 @@ use serde::Serialize;
 pub use clear::newest_settings;
 pub use findings::{Finding, FindingCode, Severity};
 
-use crate::event::Observer;
+use crate::event::{Observer, with_causes};
 use crate::format::snapshot::Snapshot;
 use crate::index::IndexError;
 use crate::index::counts::ReferenceSum;
@@ -173,8 +173,7 @@ fn look_with_good_index<'a>(
         Err(CheckError::Repo(RepoError::Index(error @ (IndexError::Damaged { .. } | IndexError::Stale)))) => {
             repo.rebuild_index()?;
             let mut look = look(repo, options, observer)?;
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            counts::note_rebuilt(&mut look.findings, &format!("{error}{}", cause.unwrap_or_default()));
+            counts::note_rebuilt(&mut look.findings, &with_causes(&error));
             Ok(look)
         }
         outcome => outcome,
@@ -193,7 +192,7 @@ fn look<'a>(
     observer.phase("checking the index");
     let view = Arc::new(repo.reader_view()?);
     let listed = packs::list(repo, &mut findings)?;
-    control::check(repo, &listed, &mut findings, observer)?;
+    control::check(repo, &listed, &list.forgotten, &mut findings, observer)?;
     let reader = Arc::new(ChunkReader::new(Arc::clone(repo), Arc::clone(&view)));
     let report = CheckReport { snapshots_checked: list.snapshots.len() as u64, ..CheckReport::default() };
     let standing = Standing::new(view);

@@ -72,6 +72,17 @@ pub trait Observer: Send + Sync {
     fn is_interrupted(&self) -> bool;
 }
 
+/// An error and its causes on one line, for notes and findings.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
 /// Counts, and shows nothing.
 #[derive(Debug, Default)]
 pub struct Silent {

@@ -17,6 +17,7 @@
 mod carry;
 mod fates;
 mod look;
+mod outline;
 mod rewrite;
 mod settle;
 mod trust;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 pub use fates::{Share, UnusedLimit};
+pub use outline::{PlannedFate, PlannedPack};
 pub use settle::Waiting;
 
 use crate::event::Observer;
@@ -112,6 +114,8 @@ pub struct PruneReport {
     pub waiting: Vec<Waiting>,
     /// Packs that could not be rewritten because something in them is damaged.
     pub damaged_packs: Vec<String>,
+    /// Of a dry run: the packs that would not stay, and why.
+    pub planned: Vec<PlannedPack>,
     /// How long it took.
     pub duration_seconds: f64,
 }
@@ -137,6 +141,14 @@ pub enum PruneError {
         id: SnapshotId,
         /// Why.
         reason: String,
+    },
+    /// The storage could not read an index object.
+    #[error("index object {} cannot be read, so nobody knows what it says of damage", .id.short())]
+    IndexUnread {
+        /// Which.
+        id: IndexObjectId,
+        /// Why.
+        source: StorageError,
     },
     /// Snapshots are gone without having been forgotten.
     #[error("{} snapshots are gone that nobody forgot, the first is {}", .ids.len(), .ids.first().map(|id| id.short()).unwrap_or_default())]
@@ -457,6 +469,7 @@ impl Run<'_> {
         report.snapshots_removed = look.list.dead.len() as u64;
         for (usage, fate) in &fates {
             let stored = look.listing.packs.get(&(usage.row.kind, usage.row.id)).copied().unwrap_or(0);
+            report.planned.extend(outline::planned(usage, *fate, stored));
             match fate {
                 Fate::Keep => {
                     report.bytes_unused += usage.dead_stored_bytes();

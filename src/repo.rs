@@ -50,7 +50,7 @@ pub use examine::{
     ControlVerdict, CopyState, Mend, MendHow, NodeRef, PackVerdict, PackVerifier, index_agrees,
 };
 pub use forgets::{Dead, Forgotten};
-pub use index_sync::{PackListing, name_of};
+pub use index_sync::{PackListing, UnreadIndexObject, name_of, stand_in};
 pub use lease::{Lease, retry_when_fenced};
 pub use leases::ListedLease;
 pub use probe::run as probe_storage;
@@ -110,6 +110,7 @@ pub struct Repo {
     unlock_key: crate::crypto::Secret<32>,
     cache: CacheFolder,
     index: Mutex<Option<Arc<Index>>>,
+    unread_index_object: Mutex<Option<index_sync::UnreadIndexObject>>,
     /// For those who verify packs.
     openers: Shelf<FrameOpener>,
 }

@@ -166,27 +166,34 @@ pub fn run(
         }
         outcome => outcome,
     };
-    match counted {
-        Ok(()) => {}
-        Err(error) if error.is_damage() => report.counts_missing_because = Some(error.to_string()),
+    let listed = match counted {
+        Ok(listing) => listing,
+        Err(error) if error.is_damage() => {
+            report.counts_missing_because = Some(error.to_string());
+            None
+        }
         Err(error) => return Err(error),
-    }
-    let listing = repo.list_packs()?;
-    packs(&repo.sync_index()?, &listing, &mut report)?;
+    };
+    let (view, listing) = match listed {
+        Some(listing) => (repo.counted_index()?.view()?, listing),
+        None => (repo.sync_index()?, repo.list_packs()?),
+    };
+    packs(&view, &listing, &mut report)?;
     Ok(report)
 }
 
-/// What the reference counts say.
+/// What the reference counts say, and the listing of packs that they were brought up to date with. `None` if there are no
+/// counts.
 fn count(
     repo: &Arc<Repo>,
     list: &SnapshotList,
     report: &mut StatsReport,
     observer: &dyn Observer,
-) -> Result<(), RepoError> {
+) -> Result<Option<PackListing>, RepoError> {
     if let Some((id, _)) = list.damaged.first() {
         let reason = format!("snapshot {} cannot be read, so nobody knows what it needs", id.short());
         report.counts_missing_because = Some(reason);
-        return Ok(());
+        return Ok(None);
     }
     let (counted, listing) = repo.count_snapshots(list, observer)?;
     if let Some(reason) = counted.rebuilt_because {
@@ -208,7 +215,7 @@ fn count(
         snapshot.only_here = Some(index.unique_bytes(&[snapshot.id])?.into());
     }
     report.together = Some(index.unique_bytes(&ids)?.into());
-    Ok(())
+    Ok(Some(listing))
 }
 
 /// What index and listing say.

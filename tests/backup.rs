@@ -17,6 +17,10 @@ use kluis::id::NodeId;
 use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, TreeReader, UnlockSecret};
 use kluis::storage::{MemoryStorage, Storage};
 
+#[path = "shared/noise.rs"]
+mod noise;
+use noise::noise;
+
 fn key() -> UnlockSecret {
     UnlockSecret::KeyFile(Secret::new([7; 32]))
 }
@@ -70,14 +74,6 @@ fn read_folder(
         }
         files.insert(below, (entry, bytes));
     }
-}
-
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 #[test]

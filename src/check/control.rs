@@ -8,13 +8,17 @@ use super::{CheckError, stop_if_interrupted};
 use crate::event::Observer;
 use crate::id::SnapshotId;
 use crate::repo::names::{self, Named};
-use crate::repo::{ControlVerdict, CopyState, DamageReason, Repo};
+use crate::repo::{ControlVerdict, CopyState, DamageReason, Forgotten, Repo};
 use crate::storage::HeldState;
 
 /// Checks every small object that was listed.
+///
+/// Of a forgotten snapshot that is gone the second copy may be left: by a writer that fell asleep before it stored it. It
+/// is removed by the next prune.
 pub fn check(
     repo: &Repo,
     listed: &Listing,
+    forgotten: &Forgotten,
     findings: &mut Findings,
     observer: &dyn Observer,
 ) -> Result<(), CheckError> {
@@ -35,8 +39,13 @@ pub fn check(
             Named::Plan(number) | Named::Verdict(number) | Named::Done(number) => done.contains(number),
             _ => false,
         };
+        let is_dead = matches!(object, Named::Snapshot(id) if forgotten.get(*id).is_some());
         for finding in found.into_findings() {
-            findings.add(if is_over { finding.of_what_is_over() } else { finding });
+            findings.add(match () {
+                () if is_over => finding.of_what_is_over(),
+                () if is_dead => finding.of_what_is_dead(),
+                () => finding,
+            });
         }
     }
     leases(repo, listed, findings)

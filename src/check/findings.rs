@@ -179,6 +179,17 @@ impl Finding {
         }
     }
 
+    /// The same, of a forgotten snapshot: that only its second copy is there harms nobody.
+    pub fn of_what_is_dead(self) -> Self {
+        match self.code {
+            FindingCode::OriginalMissing => {
+                let message = "it was forgotten and is gone; a prune removes its second copy".to_owned();
+                Self { severity: Severity::Note, message, snapshots: Vec::new(), is_mendable: false, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The same; a note where what is gone was needed by nobody, or is there elsewhere.
     fn softened(self) -> Self {
         if self.code != FindingCode::PackShort || self.is_mendable || !self.snapshots.is_empty() {

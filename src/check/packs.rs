@@ -11,7 +11,7 @@ use crate::format::parity;
 use crate::id::{IndexObjectId, PackId, SnapshotId};
 use crate::index::{IndexView, PackKind, PackRow};
 use crate::repo::names::{self, Named};
-use crate::repo::{Repo, RepoError, index_agrees};
+use crate::repo::{DamageReason, Repo, RepoError, index_agrees, stand_in};
 use crate::storage::StorageError;
 
 /// Index objects that are read side by side; bounds memory.
@@ -89,15 +89,17 @@ pub fn check_index_objects(look: &mut Look<'_>) -> Result<(), CheckError> {
                 let finding = Finding::damage(FindingCode::IndexObjectDamaged, name, reason.to_string());
                 look.findings.add(finding.mendable());
             } else {
-                unreadable.push((id, reason.to_string()));
+                unreadable.push((id, reason));
             }
         }
     }
     let only_there = only_described_by(look, &unreadable, &described)?;
     for (id, reason) in unreadable {
         let name = names::index_object(&id);
-        look.findings.add(match only_there {
-            true => Finding::damage(FindingCode::IndexObjectDamaged, name, reason),
+        // One that the storage cannot read stops prunes, whatever others describe.
+        let is_unread = matches!(reason, DamageReason::Unreadable(_));
+        look.findings.add(match only_there || is_unread {
+            true => Finding::damage(FindingCode::IndexObjectDamaged, name, reason.to_string()),
             false => {
                 let message = format!("{reason}; other index objects describe all packs; a prune removes it");
                 Finding::note(FindingCode::IndexObjectDamaged, name, message)
@@ -110,7 +112,7 @@ pub fn check_index_objects(look: &mut Look<'_>) -> Result<(), CheckError> {
 /// Whether the local index knows a pack in the name of index objects that cannot be read, which no other describes.
 fn only_described_by(
     look: &Look<'_>,
-    unreadable: &[(IndexObjectId, String)],
+    unreadable: &[(IndexObjectId, DamageReason)],
     described: &HashSet<PackId>,
 ) -> Result<bool, RepoError> {
     if unreadable.is_empty() {
@@ -118,7 +120,7 @@ fn only_described_by(
     }
     let index = look.standing.view().index();
     for (id, packs) in index.described_packs()? {
-        if !unreadable.iter().any(|(damaged, _)| *damaged == id) {
+        if !unreadable.iter().any(|(damaged, _)| *damaged == id || stand_in(damaged) == id) {
             continue;
         }
         for pack in packs {

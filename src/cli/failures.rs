@@ -32,7 +32,9 @@ fn exit_of(error: &RepoError) -> Exit {
         RepoError::NoRepository { .. } => Exit::NoRepository,
         RepoError::Storage(StorageError::NoPlace { .. }) => Exit::NoRepository,
         RepoError::WrongKey { .. } => Exit::WrongKey,
-        RepoError::Fenced | RepoError::PruneUnderWay { .. } => Exit::Postponed,
+        RepoError::Fenced | RepoError::PruneUnderWay { .. } | RepoError::PlanWithoutLists { .. } => {
+            Exit::Postponed
+        }
         _ => Exit::Failed,
     }
 }
@@ -50,6 +52,9 @@ fn repo_hint(error: &RepoError) -> Option<&'static str> {
         RepoError::Fenced => "a prune took this backup for dead; just run it again",
         RepoError::PruneUnderWay { .. } => {
             "use a newer version of this program, or wait until the prune is done; `repo check` says if it is damaged"
+        }
+        RepoError::PlanWithoutLists { .. } => {
+            "it died before it could close its plan; `repo prune` does that"
         }
         RepoError::NoSnapshot { .. } | RepoError::AmbiguousSnapshot { .. } => {
             "`repo snapshots` lists what there is"
@@ -198,6 +203,8 @@ impl From<PruneError> for Failure {
             PruneError::SnapshotUnreadable { .. } => Failure::of(Exit::Damage, &error).hint(
                 "nothing was deleted; `repo repair` may mend it, and `repo forget` with its id drops it",
             ),
+            PruneError::IndexUnread { .. } => Failure::of(Exit::Damage, &error)
+                .hint("nothing was deleted; try again, and if it stays so, `repo repair`"),
             PruneError::SnapshotsVanished { .. } => Failure::of(Exit::Damage, &error)
                 .hint("nothing was deleted; `repo repair` may bring them back from their second copies"),
             PruneError::ContentMissing { .. } => Failure::of(Exit::Damage, &error).hint(
@@ -251,6 +258,7 @@ mod tests {
             (RepoError::WrongKey { what: "passphrase" }, Exit::WrongKey),
             (RepoError::Fenced, Exit::Postponed),
             (RepoError::PruneUnderWay { number: 1 }, Exit::Postponed),
+            (RepoError::PlanWithoutLists { number: 1 }, Exit::Postponed),
             (RepoError::Exists { place: place() }, Exit::Failed),
             (RepoError::LastSlot, Exit::Failed),
         ];

@@ -10,6 +10,7 @@ use crate::index::counts::PackUsage;
 use crate::prune::{PackName, PruneError};
 use crate::repo::names::Named;
 use crate::repo::{CountingInput, PackListing, Repo, RepoError, SnapshotList};
+use crate::storage::StorageError;
 
 /// What a look has found.
 pub struct Look {
@@ -41,6 +42,7 @@ pub fn now(
         observer.note(&warning);
     }
     let view = repo.sync_index()?;
+    must_be_read(repo)?;
     let listing = repo.list_packs()?;
     let mut absent = HashSet::new();
     view.visit_packs(&mut |_, row| {
@@ -61,6 +63,8 @@ pub fn now(
     if let Some(reason) = &counted.rebuilt_because {
         observer.note(&format!("the local index was made again: {reason}"));
     }
+    // Counting has brought the index up to date again.
+    must_be_read(repo)?;
     Ok(Look {
         list,
         index: repo.counted_index()?,
@@ -69,6 +73,13 @@ pub fn now(
         vanished: counted.vanished,
         doomed: doomed.keys().copied().collect(),
     })
+}
+
+/// Stops where an index object could not be read: what it says of damage decides which of two copies may go, and an error
+/// that passes must not delete anything.
+fn must_be_read(repo: &Repo) -> Result<(), PruneError> {
+    let unread = repo.take_unread_index_object();
+    unread.map_or(Ok(()), |unread| Err(PruneError::IndexUnread { id: unread.id, source: unread.error }))
 }
 
 impl Look {
@@ -120,8 +131,11 @@ impl Look {
         Ok(stale)
     }
 
-    /// Whether an index object is there, damaged, and beyond mending.
+    /// Whether an index object is there, damaged, and beyond mending. What the storage cannot read is none of this.
     fn is_lost(&self, repo: &Repo, id: IndexObjectId) -> Result<bool, PruneError> {
+        if let Err(error @ RepoError::Storage(StorageError::Failed { .. })) = repo.read_index_object(id) {
+            return Err(error.into());
+        }
         let object = Named::Index(id);
         Ok(!repo.has_its_name(object)? && repo.find_mends(object)?.is_empty())
     }

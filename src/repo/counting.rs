@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::event::Observer;
+use crate::event::{Observer, with_causes};
 use crate::format::node::Node;
 use crate::format::tree::Content;
 use crate::id::{ContentId, ListId, NodeId, PackId, SnapshotId};
@@ -89,8 +89,7 @@ impl Repo {
                     if rebuild_count < REBUILD_COUNT_MAX =>
                 {
                     rebuild_count += 1;
-                    let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                    rebuilt_because = Some(format!("{error}{}", cause.unwrap_or_default()));
+                    rebuilt_because = Some(with_causes(&error));
                     self.rebuild_index()?;
                 }
                 outcome => return outcome.map(|()| report),

@@ -219,8 +219,9 @@ impl Repo {
             Err(RepoError::Storage(StorageError::Missing { .. })) if self.is_done(number)? => {
                 Ok((Some(SeenPlan { number, hash: self.hash_of_done_plan(number)? }), HashSet::new()))
             }
-            Err(RepoError::Damaged { .. } | RepoError::Storage(StorageError::Missing { .. })) => {
-                Err(RepoError::PruneUnderWay { number })
+            Err(RepoError::Damaged { .. }) => Err(RepoError::PruneUnderWay { number }),
+            Err(RepoError::Storage(StorageError::Missing { .. })) => {
+                Err(RepoError::PlanWithoutLists { number })
             }
             Err(error) => Err(error),
         }

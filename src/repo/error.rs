@@ -87,6 +87,13 @@ pub enum RepoError {
         /// Number of its plan.
         number: u64,
     },
+    /// A prune has begun that was asleep for so long that others have removed its lists: it deletes nothing, and any prune
+    /// closes it.
+    #[error("prune {number} is under way, and what it plans is gone")]
+    PlanWithoutLists {
+        /// Number of its plan.
+        number: u64,
+    },
     /// A selector names no snapshot.
     #[error("there is no snapshot {selector:?}")]
     NoSnapshot {

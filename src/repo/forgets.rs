@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::with_causes;
 use crate::format::container::ObjectKind;
 use crate::format::forget::ForgetRecord;
 use crate::format::{Tagged, parity};
@@ -13,7 +14,6 @@ use crate::id::{ForgetId, SeriesId, SnapshotId};
 use crate::index::Observed;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::names::Named;
-use crate::repo::snapshots::reason_text;
 use crate::repo::{Repo, create_resolved, names, sealing, tags};
 use crate::storage::StorageError;
 
@@ -98,7 +98,7 @@ impl Repo {
                 // Records are never deleted: the witness, or a check, says that one is missing.
                 Err(RepoError::Storage(StorageError::Missing { .. })) => {}
                 Err(error @ (RepoError::Damaged { .. } | RepoError::Storage(_))) => {
-                    forgotten.damaged.push((id, reason_text(&error)));
+                    forgotten.damaged.push((id, with_causes(&error)));
                 }
                 Err(error) => return Err(error),
             }

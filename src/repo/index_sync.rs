@@ -64,7 +64,9 @@ impl Repo {
     /// Brings the index up to date: reads index objects that are new, drops those that are gone.
     ///
     /// A damaged index is deleted and built again. Where an index object is damaged, the directories of the packs
-    /// that nothing else describes take its place, so that one bad object does not make all others unreachable.
+    /// that nothing else describes take its place, so that one bad object does not make all others unreachable. So
+    /// they do for one that the storage could not read, but only until the next time: it may be read then. Whoever
+    /// deletes because of what the index says asks [`Self::take_unread_index_object`] first.
     pub fn sync_index(&self) -> Result<IndexView, RepoError> {
         let mut rebuilds = 0;
         loop {
@@ -93,6 +95,7 @@ impl Repo {
         // From the end, so that they are added in order.
         new.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
         let mut damaged = Vec::new();
+        let mut unread = Vec::new();
         while !new.is_empty() {
             let batch = new.split_off(new.len().saturating_sub(BATCH_COUNT));
             let read: Vec<_> = batch.par_iter().rev().map(|id| (*id, self.read_index_object(*id))).collect();
@@ -106,17 +109,29 @@ impl Repo {
                     // Removed by a prune since the listing: what survives is described by newer objects.
                     Err(RepoError::Storage(StorageError::Missing { .. })) => {}
                     Err(RepoError::Damaged { .. }) => damaged.push(id),
+                    Err(RepoError::Storage(error @ StorageError::Failed { .. })) => unread.push((id, error)),
                     Err(error) => return Err(error),
                 }
             }
         }
+        let stand_ins: HashSet<_> = unread.iter().map(|(id, _)| stand_in(id)).collect();
+        damaged.extend(stand_ins.difference(&known));
         // Last, so that a pack that another object describes now never leaves the index: it would lose its local number.
-        let gone: Vec<_> = known.difference(&listed).copied().collect();
+        let gone = known.difference(&listed).filter(|id| !stand_ins.contains(*id));
+        let gone: Vec<_> = gone.copied().collect();
         if !gone.is_empty() {
             index.remove_index_objects(&gone)?;
         }
         self.describe_from_directories(&index, &damaged)?;
+        let unread = unread.into_iter().next().map(|(id, error)| UnreadIndexObject { id, error });
+        *self.unread_index_object.lock().expect("no holder of this lock panics") = unread;
         Ok(index.view()?)
+    }
+
+    /// An index object that the storage could not read when the index was last brought up to date; told once. Nobody
+    /// knows what it says of damage, so nothing may be deleted.
+    pub fn take_unread_index_object(&self) -> Option<UnreadIndexObject> {
+        self.unread_index_object.lock().expect("no holder of this lock panics").take()
     }
 
     /// Describes packs that no index object describes, in the name of `damaged` index objects.
@@ -150,11 +165,13 @@ impl Repo {
     pub fn read_index_object(&self, id: IndexObjectId) -> Result<IndexObject, RepoError> {
         let name = names::index_object(&id);
         let stored = match self.storage().get(&name) {
-            // One bad sector must not make all else unreachable: parity may have what it held.
-            Err(error @ StorageError::Failed { .. }) => match self.read_what_is_left(&name)? {
-                Some(left) if left.iter().any(|byte| *byte != 0) => left,
-                Some(_) | None => return Err(error.into()),
-            },
+            // One bad sector must not make all else unreachable: parity may have what it held. If it has not, nothing is
+            // known to be damaged: the next one who reads it may have more luck.
+            Err(error @ StorageError::Failed { .. }) => {
+                let left = self.read_what_is_left(&name)?;
+                let mended = left.and_then(|left| self.open_index_object(id, &left).ok());
+                return mended.ok_or(error.into());
+            }
             stored => stored?,
         };
         let object = self.open_index_object(id, &stored);
@@ -329,6 +346,21 @@ impl Repo {
     pub fn read_pack_directory(&self, kind: PackKind, id: PackId) -> Result<IndexedPack, RepoError> {
         crate::repo::pack_sealing::read_directory(self, kind, id)
     }
+}
+
+/// See [`Repo::take_unread_index_object`].
+#[derive(Debug)]
+pub struct UnreadIndexObject {
+    /// Which.
+    pub id: IndexObjectId,
+    /// Why.
+    pub error: StorageError,
+}
+
+/// The name under which the local index knows what directories say in the place of an index object that could not be
+/// read. No object has it, so that it goes when the object is read, or is gone.
+pub fn stand_in(id: &IndexObjectId) -> IndexObjectId {
+    IndexObjectId::new(payload_id(&[b"in the place of ".as_slice(), id.bytes()].concat()))
 }
 
 /// A pack may be listed with or without its parity.

@@ -24,6 +24,9 @@ use crate::storage::{Created, Hold, ObjectName, StorageError};
 
 /// A writer that was fenced so often gives up.
 const FENCE_COUNT_MAX: usize = 3;
+/// Whoever made a plan whose lists are gone closes it at once, if he lives. So long, and so often, that is waited for.
+const PLAN_WAIT: Duration = Duration::from_secs(5);
+const PLAN_WAIT_COUNT: usize = 12;
 /// A sign of life every so often.
 const STATEMENT_INTERVAL: Duration = Duration::from_secs(300);
 
@@ -60,7 +63,8 @@ struct Acknowledged {
 impl Lease {
     /// Registers a writer: states that it is there, reads the prune plans, and states what it has seen.
     ///
-    /// Fails while a prune is under way whose plan cannot be read: nobody can know then what to keep away from.
+    /// Fails while a prune is under way whose plan cannot be read: nobody can know then what to keep away from. For one
+    /// whose lists are gone it waits a minute.
     pub fn register(repo: &Arc<Repo>, purpose: &'static str) -> Result<Self, RepoError> {
         let id = SnapshotId::new(repo.random()?);
         let inner = Inner {
@@ -220,10 +224,23 @@ impl Inner {
         if !settle.is_zero() {
             self.repo.clock().sleep(settle);
         }
-        let (seen, excluded) = self.repo.newest_plan()?;
+        let (seen, excluded) = self.wait_for_plan()?;
         *self.acknowledged() = Acknowledged { seen, holds: Vec::new() };
         self.state()?;
         Ok(excluded)
+    }
+
+    /// The newest plan. A prune that slept between its lists and its plan for longer than anybody keeps such lists makes a
+    /// plan that nobody can read. It finds that out with its next call, and closes the plan; if it died just there, the
+    /// next prune does. To a writer that has only said that it is there, it is all the same when it looks.
+    fn wait_for_plan(&self) -> Result<(Option<SeenPlan>, HashSet<PackId>), RepoError> {
+        for _ in 0..PLAN_WAIT_COUNT {
+            match self.repo.newest_plan() {
+                Err(RepoError::PlanWithoutLists { .. }) => self.repo.clock().sleep(PLAN_WAIT),
+                outcome => return outcome,
+            }
+        }
+        self.repo.newest_plan()
     }
 
     /// An open plan that is new is acknowledged, with the packs of it that are used already. The acknowledgement says

@@ -155,7 +155,8 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     let Unlocked { id, config, keys, unlock_key, keyring_number } = unlock(&*storage, config_number, secret)?;
     let cache = CacheFolder::open(&around.cache)?;
     let openers = Shelf::new(rayon::current_num_threads());
-    let repo = Repo { around, id, config, keys, unlock_key, cache, index: Mutex::new(None), openers };
+    let (index, unread_index_object) = (Mutex::new(None), Mutex::new(None));
+    let repo = Repo { around, id, config, keys, unlock_key, cache, index, unread_index_object, openers };
     let observed =
         Observed { config: Some(config_number), keyring: Some(keyring_number), ..repo.nothing_observed() };
     repo.witness(&observed)?;

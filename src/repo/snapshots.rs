@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::with_causes;
 use crate::format::container::{Header, ObjectKind};
 use crate::format::snapshot::{Snapshot, Tombstone};
 use crate::id::{SeriesId, SnapshotId};
@@ -210,7 +211,7 @@ impl Repo {
                 Ok(None) => {}
                 // Deleted since the listing was made.
                 Err(RepoError::Storage(StorageError::Missing { .. })) => {}
-                Err(error @ RepoError::Damaged { .. }) => list.damaged.push((id, reason_text(&error))),
+                Err(error @ RepoError::Damaged { .. }) => list.damaged.push((id, with_causes(&error))),
                 Err(error) => return Err(error),
             }
         }
@@ -309,17 +310,6 @@ fn series_marks(list: &SnapshotList) -> BTreeMap<SeriesId, SeriesMark> {
         marks.entry(series).and_modify(|newest| *newest = mark.max(*newest)).or_insert(mark);
     }
     marks
-}
-
-/// An error and its causes on one line.
-pub(super) fn reason_text(error: &RepoError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 #[cfg(test)]

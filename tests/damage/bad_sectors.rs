@@ -1,6 +1,8 @@
-//! A disk on which a stretch of one object cannot be read, until the object is written anew.
+//! A disk on which stretches of objects cannot be read: until an object is written anew, or until the trouble has passed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kluis::storage::{
     Action, Created, HeldState, Hold, Listed, MappedObject, MemoryStorage, ObjectName, Storage, StorageError,
@@ -10,27 +12,43 @@ use kluis::units::ByteRange;
 /// See the module.
 pub struct BadSectors {
     inner: MemoryStorage,
-    name: ObjectName,
-    bad: ByteRange,
-    is_mended: AtomicBool,
+    bad: Vec<(ObjectName, ByteRange)>,
+    mended: Mutex<BTreeSet<ObjectName>>,
+    has_passed: AtomicBool,
+    failures: AtomicU64,
 }
 
 impl BadSectors {
-    /// Objects of `inner`, of which `name` cannot be read in the stretch `bad`.
-    pub fn new(inner: MemoryStorage, name: ObjectName, bad: ByteRange) -> Self {
-        Self { inner, name, bad, is_mended: AtomicBool::new(false) }
+    /// Objects of `inner`, which cannot be read in the stretches `bad`.
+    pub fn new(inner: MemoryStorage, bad: Vec<(ObjectName, ByteRange)>) -> Self {
+        let (has_passed, failures) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { inner, bad, mended: Mutex::default(), has_passed, failures }
     }
 
-    /// Whether the object was written anew.
+    /// Whether an object was written anew.
     pub fn is_mended(&self) -> bool {
-        self.is_mended.load(Ordering::Relaxed)
+        !self.mended.lock().unwrap().is_empty()
+    }
+
+    /// From now on everything can be read.
+    pub fn pass(&self) {
+        self.has_passed.store(true, Ordering::Relaxed);
+    }
+
+    /// So many reads have failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     fn look(&self, name: &ObjectName, start: u64, end: u64) -> Result<(), StorageError> {
-        let is_bad = *name == self.name && start < self.bad.start + self.bad.len && self.bad.start < end;
-        if !is_bad || self.is_mended() {
+        let is_met = |bad: &ByteRange| start < bad.start + bad.len && bad.start < end;
+        let is_bad = self.bad.iter().any(|(of, bad)| of == name && is_met(bad));
+        let is_good_again =
+            || self.has_passed.load(Ordering::Relaxed) || self.mended.lock().unwrap().contains(name);
+        if !is_bad || is_good_again() {
             return Ok(());
         }
+        self.failures.fetch_add(1, Ordering::Relaxed);
         let source = std::io::Error::other("input/output error");
         Err(StorageError::Failed { action: Action::Read, what: name.to_string(), source })
     }
@@ -59,7 +77,9 @@ impl Storage for BadSectors {
     fn replace(&self, name: &ObjectName, bytes: &[u8]) -> Result<(), StorageError> {
         self.inner.replace(name, bytes)?;
         // What is written anew lies in other sectors.
-        self.is_mended.fetch_or(*name == self.name, Ordering::Relaxed);
+        if self.bad.iter().any(|(of, _)| of == name) {
+            self.mended.lock().unwrap().insert(name.clone());
+        }
         Ok(())
     }
     fn hold(&self, name: &ObjectName) -> Result<Option<Hold>, StorageError> {

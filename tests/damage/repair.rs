@@ -19,27 +19,21 @@ use kluis::units::ByteRange;
 use crate::bad_sectors::BadSectors;
 use crate::{
     ALL, Damage, Files, Fixture, Objects, all_damages, back_up, failures_of, fixture, flipped, folder_of,
-    key, make_fixture, names, noise, read_folder, read_snapshot, surroundings,
+    key, make_fixture, make_small_fixture, names, noise, one_bit_of_every_byte, read_folder, read_snapshot,
+    scratch, surroundings,
 };
 use kluis::backup::ParentChoice;
 
-/// A folder in memory where there is such a place: syncing caches would be most of the time.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
-    in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
-}
-
-fn open(storage: &MemoryStorage, cache: &Path) -> Arc<Repo> {
+pub fn open(storage: &MemoryStorage, cache: &Path) -> Arc<Repo> {
     Arc::new(Repo::open(surroundings(storage, cache), &key(7)).unwrap())
 }
 
-fn repaired(repo: &Arc<Repo>) -> RepairReport {
+pub fn repaired(repo: &Arc<Repo>) -> RepairReport {
     let plan = repair::plan(repo, &RepairOptions::default(), &Silent::default()).unwrap();
     repair::run(repo, &plan, &Silent::default()).unwrap()
 }
 
-fn checked(repo: &Arc<Repo>) -> CheckReport {
+pub fn checked(repo: &Arc<Repo>) -> CheckReport {
     check::run(repo, &ALL, &Silent::default()).unwrap()
 }
 
@@ -186,6 +180,26 @@ fn really_every_damage_is_mended_or_contained() {
     for has_parity in [false, true] {
         let fixture = make_fixture(has_parity, has_parity);
         run_all(&fixture, &some_of(&fixture.objects, 1), has_parity);
+    }
+}
+
+/// One bit of every 16th byte of a small repository.
+#[test]
+fn a_flipped_bit_anywhere_is_mended_or_contained() {
+    for has_parity in [false, true] {
+        let fixture = make_small_fixture(has_parity);
+        let all = one_bit_of_every_byte(&fixture.objects);
+        let some: Vec<_> = all.into_iter().skip(usize::from(has_parity)).step_by(16).collect();
+        run_all(&fixture, &some, has_parity);
+    }
+}
+
+#[test]
+#[ignore = "takes some minutes; run it when a repair or a format changes"]
+fn a_flipped_bit_in_every_byte_is_mended_or_contained() {
+    for has_parity in [false, true] {
+        let fixture = make_small_fixture(has_parity);
+        run_all(&fixture, &one_bit_of_every_byte(&fixture.objects), has_parity);
     }
 }
 
@@ -381,7 +395,7 @@ impl Healing {
     }
 }
 
-fn thorough() -> PruneOptions {
+pub fn thorough() -> PruneOptions {
     PruneOptions { max_unused: UnusedLimit::Bytes(0), confirmed: true, ..PruneOptions::default() }
 }
 
@@ -627,7 +641,7 @@ fn a_dry_run_changes_nothing() {
 /// A repository on a disk that cannot read a stretch of one of its objects, after a repair.
 fn repaired_on_bad_sectors(name: &ObjectName, bad: ByteRange) -> (RepairReport, bool, MemoryStorage) {
     let storage = MemoryStorage::from_objects(large().0.clone());
-    let disk = Arc::new(BadSectors::new(storage.clone(), name.clone(), bad));
+    let disk = Arc::new(BadSectors::new(storage.clone(), vec![(name.clone(), bad)]));
     let cache = scratch();
     let around = Surroundings {
         storage: Arc::clone(&disk) as Arc<dyn Storage>,

@@ -12,9 +12,16 @@ use kluis::event::{Observer, Silent};
 use kluis::format::snapshot::Snapshot;
 use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, UnlockSecret};
 use kluis::storage::{MemoryStorage, ObjectName, Storage};
-use tempfile::TempDir;
 
 use crate::tree::{Tree, assert_same, read_snapshot};
+
+#[path = "../shared/noise.rs"]
+mod noise;
+#[path = "../shared/scratch.rs"]
+mod scratch;
+
+pub use noise::noise;
+pub use scratch::scratch as cache_folder;
 
 /// What a storage holds.
 pub type Objects = BTreeMap<ObjectName, Arc<[u8]>>;
@@ -62,14 +69,6 @@ pub fn init_in_memory(cache: &Path, pack_bytes: u64) -> (MemoryStorage, Arc<Repo
 
 pub fn open(storage: Arc<dyn Storage>, cache: &Path) -> Result<Arc<Repo>, RepoError> {
     Repo::open(surroundings(storage, cache), &key()).map(Arc::new)
-}
-
-/// A folder for a cache. Syncing it would be most of the time of a test that makes thousands, so it lies in memory
-/// where there is such a place.
-pub fn cache_folder() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let in_memory = memory.is_dir().then(|| tempfile::tempdir_in(memory).ok()).flatten();
-    in_memory.unwrap_or_else(|| tempfile::tempdir().unwrap())
 }
 
 pub fn options(source: &Path) -> BackupOptions {
@@ -121,15 +120,6 @@ pub fn snapshot_of(repo: &Repo, report: &BackupReport) -> Snapshot {
 pub fn assert_newest_is(repo: &Arc<Repo>, source: &Path, expected: &Tree) {
     let newest = snapshots(repo).pop().expect("there is a snapshot");
     assert_same(expected, &read_snapshot(repo, &newest, source));
-}
-
-/// Bytes that do not compress.
-pub fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_le_bytes());
-    hasher.finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// Writes a file with a large hole: large files are read one by one and share no frame, and the hole costs nothing.

@@ -12,10 +12,10 @@ use kluis::forget::{self, ForgetOptions};
 use kluis::id::SnapshotId;
 use kluis::prune::{self, PruneError, PruneOptions, PruneReport, UnusedLimit};
 use kluis::repo::{Repo, RepoError};
-use kluis::storage::{FaultPlan, FaultyStorage, MemoryStorage, Storage};
+use kluis::storage::{Afterwards, Calls, Fault, FaultPlan, FaultyStorage, MemoryStorage, Storage};
 use tempfile::TempDir;
 
-use crate::crash::{CALL_COUNT_MAX, STOPS};
+use crate::crash::{CALL_COUNT_MAX, STOPS, Stop};
 use crate::fixture::{
     Objects, back_up, back_up_well, cache_folder, init, init_options, noise, open, options, snapshots, write,
 };
@@ -151,48 +151,68 @@ fn a_prune_frees_what_nobody_needs_and_keeps_the_rest() {
     assert_clean_after_two(&memory, cache_folder().path(), "after");
 }
 
+/// Lets a prune meet a fault at each call in turn, and perhaps a power cut then. Returns how many faults there were.
+fn fail_at_every_call(scene: &Scene, plan: impl Fn(u64) -> FaultPlan, power_cut: Option<u64>) -> usize {
+    for at_call in 0..CALL_COUNT_MAX {
+        let memory = scene.memory();
+        let plan = plan(at_call);
+        let faulty = Arc::new(FaultyStorage::with_plan(Arc::new(memory.clone()), plan));
+        let cache = cache_folder();
+        let outcome = open(Arc::clone(&faulty) as Arc<dyn Storage>, cache.path())
+            .map_err(PruneError::from)
+            .and_then(|repo| run(&repo, &thorough()));
+        if let Some(seed) = power_cut {
+            faulty.lose_power(seed.wrapping_mul(0x1_0001) + at_call).unwrap();
+        }
+        let struck = faulty.struck();
+        let place = format!("{plan:?}, {power_cut:?} ({})", struck.clone().unwrap_or("none".to_owned()));
+        println!("{place}");
+        let fresh_cache = cache_folder();
+        let fresh = open(Arc::new(memory.clone()), fresh_cache.path()).unwrap();
+        assert_live(&fresh, &scene.trees, scene.source.path(), &place);
+        // Once with what the process left in its cache, once without it.
+        let next = if at_call % 2 == 0 { cache.path() } else { fresh_cache.path() };
+        drop(fresh);
+        let repo = open(Arc::new(memory.clone()), next).unwrap();
+        back_up_well(&repo, scene.source.path());
+        drop(repo);
+        assert_clean_after_two(&memory, next, &place);
+        let repo = open(Arc::new(memory.clone()), next).unwrap();
+        assert_eq!(assert_live(&repo, &scene.trees, scene.source.path(), &place), 3, "{place}");
+        assert_sound(&repo, &place);
+        if struck.is_none() {
+            outcome.unwrap();
+            return at_call as usize;
+        }
+    }
+    panic!("the prune does not end");
+}
+
 #[test]
 fn a_prune_stopped_at_any_call_loses_nothing() {
     let scene = Scene::new();
-    let mut count = 0;
-    for stop in STOPS {
-        for at_call in 0.. {
-            assert!(at_call < CALL_COUNT_MAX, "the prune does not end");
-            let memory = scene.memory();
-            let plan = FaultPlan::death(at_call, stop.fault);
-            let faulty = Arc::new(FaultyStorage::with_plan(Arc::new(memory.clone()), plan));
-            let cache = cache_folder();
-            let outcome = open(Arc::clone(&faulty) as Arc<dyn Storage>, cache.path())
-                .map_err(PruneError::from)
-                .and_then(|repo| run(&repo, &thorough()));
-            if let Some(seed) = stop.power_cut {
-                faulty.lose_power(seed.wrapping_mul(0x1_0001) + at_call).unwrap();
-            }
-            let struck = faulty.struck();
-            let place =
-                format!("{stop:?} at call {at_call} ({})", struck.clone().unwrap_or("none".to_owned()));
-            println!("{place}");
-            let fresh_cache = cache_folder();
-            let fresh = open(Arc::new(memory.clone()), fresh_cache.path()).unwrap();
-            assert_live(&fresh, &scene.trees, scene.source.path(), &place);
-            // Once with what the dead process left in its cache, once without it.
-            let next = if at_call % 2 == 0 { cache.path() } else { fresh_cache.path() };
-            drop(fresh);
-            let repo = open(Arc::new(memory.clone()), next).unwrap();
-            back_up_well(&repo, scene.source.path());
-            drop(repo);
-            assert_clean_after_two(&memory, next, &place);
-            let repo = open(Arc::new(memory.clone()), next).unwrap();
-            assert_eq!(assert_live(&repo, &scene.trees, scene.source.path(), &place), 3, "{place}");
-            assert_sound(&repo, &place);
-            if struck.is_none() {
-                outcome.unwrap();
-                break;
-            }
-            count += 1;
-        }
-    }
+    let stop = |stop: &Stop| {
+        fail_at_every_call(&scene, |at_call| FaultPlan::death(at_call, stop.fault), stop.power_cut)
+    };
+    let count: usize = STOPS.iter().map(stop).sum();
     assert!(count > 300, "there were only {count} stops");
+}
+
+#[test]
+fn a_storage_that_refuses_any_one_call_costs_this_prune_and_no_more() {
+    let scene = Scene::new();
+    let denied =
+        |at_call| FaultPlan { calls: Calls::All, at_call, fault: Fault::Denied, then: Afterwards::Fine };
+    assert!(fail_at_every_call(&scene, denied, None) > 50);
+}
+
+#[test]
+fn a_disk_that_is_full_from_any_moment_on_costs_this_prune_and_no_more() {
+    let scene = Scene::new();
+    for then in [Afterwards::Fine, Afterwards::Same] {
+        let full = |at_call| FaultPlan { calls: Calls::Changes, at_call, fault: Fault::OutOfSpace, then };
+        assert!(fail_at_every_call(&scene, full, None) > 20);
+    }
 }
 
 /// What happens while somebody sleeps, by others with caches of their own.

@@ -16,6 +16,8 @@ use crate::world::{Scene, World, stage};
 
 /// So many actors play in one act at most.
 const ACTOR_COUNT_MAX: usize = 20;
+/// Ids that are drawn after the play are not those of any scene: one of a snapshot that was forgotten would be dead at once.
+const JUDGE_SEED: u64 = 100_003;
 /// An operation that makes more calls than this does not end.
 pub const STEP_COUNT_MAX: usize = 2000;
 /// After so long a lease gives a sign of life.
@@ -132,7 +134,7 @@ impl<'c> Act<'c> {
             asked,
             is_spoilt: self.is_spoilt,
         };
-        judge(&self.stage, &self.world, &known, 1);
+        judge(&self.stage, &self.world, &known, JUDGE_SEED);
     }
 }
 

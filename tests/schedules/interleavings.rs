@@ -4,7 +4,9 @@
 //! In the scene that most of them begin with, sources 0 and 2 are forgotten and not yet pruned: a backup of one of them
 //! claims chunks in packs that a prune is about to doom.
 
-use crate::act::{Act, BEAT, SILENCE, asleep_at_every_call, cast};
+use std::time::Duration;
+
+use crate::act::{Act, BEAT, SILENCE, STEP_COUNT_MAX, asleep_at_every_call, cast};
 use crate::roles::Role;
 use crate::world::{Scene, names_below};
 
@@ -424,6 +426,105 @@ fn a_check_finds_no_damage_where_a_prune_or_a_backup_is_at_work() {
             roles.iter().for_each(|role| drop(act.play(*role)));
         });
         assert!(calls > 30, "{calls}");
+    }
+}
+
+/// Found by a random schedule: a writer that is taken for dead may describe a pack of its own again that a prune has deleted,
+/// and one that is asleep after its commit may copy a snapshot that is forgotten and gone.
+#[test]
+fn a_check_beside_a_late_writer_finds_only_what_is_worth_a_note() {
+    let cast = cast();
+    let mut notes = 0;
+    for begins_at in 0..STEP_COUNT_MAX {
+        let mut act = Act::new(&cast, Scene::Fresh);
+        let writer = act.enter(Role::Backup(5));
+        act.stage.run_until(writer.id, "create copy/snapshot/");
+        act.stage.pass_time(SILENCE);
+        // That of the writer: the clock of the scene is ahead of the stage.
+        act.play(Role::Forget(0));
+        act.play(Role::Prune);
+        let check = act.enter(Role::Check);
+        act.stage.steps(check.id, begins_at);
+        let is_over = act.stage.has_ended(check.id);
+        act.end(&writer);
+        act.end(&check);
+        notes += usize::from(!act.play(Role::Check).notes.is_empty());
+        act.play(Role::Prune);
+        assert_eq!(act.play(Role::Check).notes, [""; 0], "a prune has removed it");
+        act.finish();
+        if is_over {
+            assert!(notes > 10, "nothing was left behind");
+            return;
+        }
+    }
+    panic!("the check does not end");
+}
+
+/// What is there and is gone again may be another thing each time: a check beside somebody who forgets and prunes at each
+/// of its calls, and beside a writer that is fenced there.
+#[test]
+fn a_check_cries_no_wolf_beside_forgets_or_a_fence() {
+    let cast = cast();
+    for at in 0..STEP_COUNT_MAX {
+        let mut act = Act::new(&cast, Scene::Fresh);
+        let writer = act.enter(Role::Backup(5));
+        act.stage.run_until(writer.id, COMMIT);
+        let check = act.enter(Role::Check);
+        act.stage.steps(check.id, at);
+        if act.stage.has_ended(check.id) {
+            act.finish();
+            assert!(at > 30, "{at}");
+            return;
+        }
+        act.stage.pass_time(SILENCE);
+        act.play(Role::Forget(0));
+        act.play(Role::Prune);
+        act.end(&writer);
+        act.end(&check);
+        act.finish();
+    }
+    panic!("the check does not end");
+}
+
+/// Found by a random schedule: the lists of a prune that slept for longer than anybody keeps them are gone when it makes
+/// its plan. Until somebody closes it, nobody knows what to keep away from.
+#[test]
+fn a_writer_waits_for_a_plan_without_lists_to_be_closed() {
+    let cast = cast();
+    for is_killed in [false, true] {
+        let mut act = Act::new(&cast, Scene::Forgotten);
+        act.may_fail_with = &["PlanWithoutLists"];
+        let late = act.enter(Role::Prune);
+        act.stage.run_until(late.id, PLAN);
+        // All is needed again, so that the next prune makes no plan, and removes what is old.
+        act.play(Role::Backup(0));
+        act.play(Role::Backup(2));
+        act.stage.pass_time(SILENCE);
+        act.play(Role::Prune);
+        assert_eq!(names_below(act.stage.memory(), "body"), []);
+        act.stage.step(late.id);
+        assert_eq!(names_below(act.stage.memory(), "prune").len(), 1, "the plan was not made");
+        if is_killed {
+            act.stage.kill(late.id);
+        }
+        let writer = act.enter(Role::Backup(1));
+        while act.stage.step(writer.id) {}
+        assert!(!act.stage.has_ended(writer.id), "it waits");
+        if is_killed {
+            for _ in 0..20 {
+                act.stage.pass_time(Duration::from_secs(5));
+                while act.stage.step(writer.id) {}
+            }
+            let said = act.end(&writer);
+            assert!(said.failure.is_some_and(|text| text.contains("PlanWithoutLists")));
+            act.play(Role::Prune);
+            assert!(act.play(Role::Backup(1)).committed.is_some());
+        } else {
+            act.end(&late);
+            act.stage.pass_time(Duration::from_secs(5));
+            assert!(act.end(&writer).committed.is_some());
+        }
+        act.finish();
     }
 }
 

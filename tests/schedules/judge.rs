@@ -83,13 +83,9 @@ pub fn judge_objects(
     forgotten
 }
 
-/// A finding of a check that is no damage, or one that a history may leave until the next prune: a writer that was taken
-/// for dead may still describe a pack of its own that a prune has deleted; and one that slept after its commit may copy a
-/// snapshot that is forgotten and gone.
+/// A finding of a check that is no damage. A history may leave what a prune will remove, which is worth a note.
 pub fn is_harmless(found: &Finding) -> bool {
-    let is_copy_left = found.code == FindingCode::OriginalMissing && found.object.starts_with("snapshot/");
-    let is_description_left = found.code == FindingCode::PackMissing && found.snapshots.is_empty();
-    found.severity == Severity::Note || is_copy_left || is_description_left
+    found.severity == Severity::Note
 }
 
 /// Every live snapshot holds what is in its source. Returns them.

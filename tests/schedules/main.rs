@@ -11,6 +11,7 @@ mod tree;
 
 mod act;
 mod bases;
+mod clocks;
 mod disk;
 mod interleavings;
 mod judge;

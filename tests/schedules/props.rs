@@ -35,6 +35,8 @@ pub struct Host {
     /// The answer of the first create that begins so is lost; what it did was done, or not.
     pub lost_answer: Option<(&'static str, bool)>,
     pub lag: Option<Arc<Lag>>,
+    /// So many seconds its clock is ahead.
+    pub clock_error: i64,
 }
 
 impl Host {
@@ -49,6 +51,7 @@ impl Host {
             syncs_late: false,
             lost_answer: None,
             lag: None,
+            clock_error: 0,
         }
     }
 
@@ -66,7 +69,7 @@ impl Host {
             process: number,
             boot: "the only one".into(),
         };
-        let clock = Arc::new(StageClock::OfActor(self.stage.clone(), self.actor));
+        let clock = Arc::new(StageClock::OfActor(self.stage.clone(), self.actor, self.clock_error));
         let around = Surroundings { storage: self.storage(), cache: cache.to_owned(), clock, identity };
         let repo = Repo::open(around, &key())?;
         Ok(Arc::new(repo.with_randomness(Randomness::repeatable(self.seed))))
@@ -77,7 +80,8 @@ impl Host {
 pub enum StageClock {
     /// Stamps objects; the moment is for the time before the stage stands.
     OfStorage(WeakStage, Timestamp),
-    OfActor(Stage, ActorId),
+    /// Is so many seconds ahead of it.
+    OfActor(Stage, ActorId, i64),
 }
 
 impl StageClock {
@@ -90,19 +94,22 @@ impl Clock for StageClock {
     fn now(&self) -> Timestamp {
         match self {
             Self::OfStorage(stage, begin) => stage.now().unwrap_or(*begin),
-            Self::OfActor(stage, _) => stage.now(),
+            Self::OfActor(stage, _, ahead) => {
+                let now = stage.now();
+                Timestamp { seconds: now.seconds + ahead, ..now }
+            }
         }
     }
 
     fn sleep(&self, span: Duration) {
-        if let Self::OfActor(stage, actor) = self {
+        if let Self::OfActor(stage, actor, _) = self {
             stage.sleep(*actor, 0, span);
         }
     }
 
     fn alarm(&self) -> Arc<dyn Alarm> {
         match self {
-            Self::OfActor(stage, actor) => {
+            Self::OfActor(stage, actor, _) => {
                 let line = stage.new_line(*actor);
                 Arc::new(StageAlarm { stage: stage.clone(), actor: *actor, line })
             }

@@ -52,6 +52,8 @@ pub struct Said {
     pub failure: Option<String>,
     /// What a prune did.
     pub pruned: Option<PruneReport>,
+    /// What a check found worth knowing.
+    pub notes: Vec<String>,
     /// What must never be: damage that was found, or a wrong tree.
     pub violation: Option<String>,
 }
@@ -112,7 +114,8 @@ impl Role {
                 let report = check::run(repo, &options, &Silent::default())?;
                 let has_bad = !report.findings.iter().all(is_harmless);
                 let violation = has_bad.then(|| format!("check found {:?}", report.findings));
-                Ok(Said { violation, ..Said::default() })
+                let notes = report.findings.iter().map(|found| found.object.clone()).collect();
+                Ok(Said { violation, notes, ..Said::default() })
             }
             Self::Restore => restored(repo, world, asked),
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Probe, age_of, age_text};
 use crate::clock::Timestamp;
 use crate::crypto;
+use crate::event::with_causes;
 use crate::format::repository_config::RepositoryConfig;
 use crate::repo::names::{self, Named};
 use crate::repo::{RepoError, probe_storage};
@@ -63,8 +64,7 @@ pub fn promises(storage: &dyn Storage, now: Timestamp) -> Result<Vec<Probe>, Rep
     match probe_storage(storage) {
         Ok(kept) => probes.extend(kept_promises(&kept)),
         Err(RepoError::Storage(error)) => {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-            let message = format!("it cannot be tried: {error}{}", cause.unwrap_or_default());
+            let message = format!("it cannot be tried: {}", with_causes(&error));
             let hint = "backups need the right to write here; restores and checks do not";
             probes.push(Probe::bad("storage", message).hint(hint));
         }

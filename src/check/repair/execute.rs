@@ -81,6 +81,7 @@ fn concerns_one_step(error: &RepoError) -> bool {
         error,
         RepoError::Storage(StorageError::Failed { .. })
             | RepoError::PruneUnderWay { .. }
+            | RepoError::PlanWithoutLists { .. }
             | RepoError::Replaced(_)
     );
     is_passing || error.is_damage()
@@ -120,10 +121,8 @@ fn describe(repo: &Arc<Repo>) -> Result<Outcome, RepairError> {
     let mut readable = BTreeSet::new();
     let mut doubtful = BTreeSet::new();
     for (id, numbers) in view.described_packs().map_err(RepoError::from)? {
-        let is_readable = match repo.examine_index_object(id)? {
-            Some((object, _)) => object.is_some(),
-            None => continue,
-        };
+        // What stands for one that cannot be read has no object of its own.
+        let is_readable = repo.examine_index_object(id)?.is_some_and(|(object, _)| object.is_some());
         let into = if is_readable { &mut readable } else { &mut doubtful };
         into.extend(numbers);
     }
@@ -136,7 +135,8 @@ fn describe(repo: &Arc<Repo>) -> Result<Outcome, RepairError> {
     packs.retain(|name| listing.packs.contains_key(name));
     let packs: Vec<_> = packs.into_iter().collect();
     let written = repo.describe_packs(SnapshotId::new([0; 16]), &packs)?;
-    Ok(if written.is_empty() { NOT_NEEDED } else { DONE })
+    let settled = repo.settle_unread_index_objects()?;
+    Ok(if written.is_empty() && settled == 0 { NOT_NEEDED } else { DONE })
 }
 
 /// Step 3: states exactly the frames that cannot be read now.

@@ -8,9 +8,12 @@ use clap::Args;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{Output, safe_text};
-use crate::prune::{self, PruneError, PruneOptions, PruneReport, UnusedLimit};
+use crate::prune::{self, PlannedFate, PlannedPack, PruneError, PruneOptions, PruneReport, UnusedLimit};
 use crate::repo::Repo;
 use crate::units::{ByteCount, count_text, duration_text};
+
+/// A plan of more packs is shown in part.
+const PLANNED_COUNT_MAX: usize = 50;
 
 /// Free the space of what no snapshot needs.
 ///
@@ -90,6 +93,22 @@ pub fn exit_of(report: &PruneReport) -> Exit {
     }
 }
 
+/// What would become of which pack, and why.
+fn show_planned(report: &PruneReport, out: &mut Output) -> Result<(), Failure> {
+    for PlannedPack { pack, fate, bytes, reason, .. } in report.planned.iter().take(PLANNED_COUNT_MAX) {
+        let fate = match fate {
+            PlannedFate::Delete => "delete",
+            PlannedFate::Rewrite => "rewrite",
+        };
+        out.line(&format!("{fate} {pack} ({}): {reason}", ByteCount(*bytes)))?;
+    }
+    let more = report.planned.len().saturating_sub(PLANNED_COUNT_MAX);
+    if more > 0 {
+        out.line(&format!("and {} more, which --json lists", count_text(more as u64)))?;
+    }
+    Ok(())
+}
+
 /// Tells what a prune did, or would do.
 pub fn show(
     report: &PruneReport,
@@ -111,6 +130,7 @@ pub fn show(
     if context.is_quiet() {
         return Ok(());
     }
+    show_planned(report, out)?;
     let (deleted, rewritten) =
         if is_dry_run { ("would be deleted", "would be copied") } else { ("deleted", "copied") };
     out.line(&format!(

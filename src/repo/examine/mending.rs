@@ -109,6 +109,38 @@ impl Repo {
         }
     }
 
+    /// Writes index objects that the storage cannot read, and that nothing can mend, anew as far as they can be read, and
+    /// says how many. They are damaged then, which a prune can deal with, instead of in doubt; and what a disk writes
+    /// anew it can read again. All packs must be described by others.
+    pub fn settle_unread_index_objects(&self) -> Result<u64, RepoError> {
+        let mut listed = Vec::new();
+        self.storage().list(names::INDEX, &mut |object| {
+            if let Some(object @ Named::Index(id)) = names::parse(&object.name) {
+                listed.push((object, id));
+            }
+        })?;
+        let mut count = 0;
+        for (object, id) in listed {
+            let is_unread =
+                matches!(self.read_index_object(id), Err(RepoError::Storage(StorageError::Failed { .. })));
+            if !is_unread || !self.find_mends(object)?.is_empty() {
+                continue;
+            }
+            let name = names::index_object(&id);
+            let Some(left) = self.read_what_is_left(&name)? else { continue };
+            // The error has passed.
+            if self.open_index_object(id, &left).is_ok() {
+                continue;
+            }
+            match self.storage().replace(&name, &left) {
+                Ok(()) => count += 1,
+                Err(StorageError::Missing { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(count)
+    }
+
     /// The bytes that belong under the name of an object, and where they are from.
     fn right_bytes(
         &self,
