@@ -13,6 +13,7 @@
 //! What the source refuses becomes a [`Problem`] in the report, and the rest is stored. What the storage refuses
 //! ends the backup, and nothing of it is visible; chunks that were stored are found by the next one.
 
+mod alike;
 mod assemble;
 mod parent;
 mod resume;
@@ -187,6 +188,8 @@ struct Run<'a> {
     options: &'a BackupOptions,
     observer: &'a dyn Observer,
     parent: Option<Snapshot>,
+    /// Where there is no parent: a snapshot of something that the sources may resemble.
+    alike: Option<Snapshot>,
     tree_reader: Arc<TreeReader>,
     writer: ChunkWriter,
 }
@@ -274,6 +277,10 @@ fn attempt_under(
     let view = Arc::new(view);
     let snapshots = repo.snapshots()?;
     let parent = parent::choose(&snapshots, repo, options, sources)?;
+    let alike = match parent {
+        Some(_) => None,
+        None => parent::choose_alike(&snapshots, repo, options, sources),
+    };
     let lease_id = lease.map_or(SnapshotId::new([0; 16]), Lease::id);
     let chunk_reader = Arc::new(ChunkReader::new(Arc::clone(repo), Arc::clone(&view)));
     let writer_options = WriterOptions {
@@ -287,6 +294,7 @@ fn attempt_under(
         options,
         observer,
         parent,
+        alike,
         tree_reader: Arc::new(TreeReader::new(chunk_reader)),
         writer: ChunkWriter::start(repo, lease_id, view, writer_options),
     };

@@ -24,6 +24,7 @@ mod pack_sealing;
 mod pack_store;
 mod probe;
 mod references;
+mod resemblance;
 mod reserve;
 mod sealing;
 mod series;

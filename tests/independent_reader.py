@@ -324,8 +324,11 @@ class Repository:
     def prefix(self, frame):
         prefix = b""
         for base in frame["bases"]:
-            refuse_unless(self.places[base[:16]][0]["depth"] < frame["depth"], "a base lies too deep")
-            prefix += self.content(0, base)
+            below, _, _ = self.places[base[:16]]
+            refuse_unless(below["depth"] < frame["depth"], "a base lies too deep")
+            refuse_unless(below["pack"]["kind"] == frame["pack"]["kind"], "a node rests on a chunk, or a chunk on a node")
+            kinds = [kind for key, kind, _ in below["chunks"] if key == base[:16]]
+            prefix += self.content(kinds[0], base)
         return prefix
 
     def content(self, kind, content_id):

@@ -10,7 +10,7 @@ use crate::event::Problem;
 use crate::format::tree::{ChunkRef, Content, Entry};
 use crate::id::NodeId;
 use crate::index::PackKind;
-use crate::repo::{DirectoryWriter, ListWriter, RepoError, TreeWriter, WrittenDirectory};
+use crate::repo::{DirectoryWriter, ListWriter, RepoError, TreeReader, TreeWriter, WrittenDirectory};
 
 /// A whole tree.
 pub struct Assembled {
@@ -32,6 +32,7 @@ pub fn run(
     batches: &Receiver<Receiver<Vec<FileOutcome>>>,
 ) -> Result<Assembled, BackupError> {
     let mut assembler = Assembler {
+        tree_reader: &run.tree_reader,
         tree: run.writer.tree_writer(),
         open: vec![(None, DirectoryWriter::default())],
         batches,
@@ -50,6 +51,7 @@ pub fn run(
 }
 
 struct Assembler<'a> {
+    tree_reader: &'a TreeReader,
     tree: TreeWriter<'a>,
     open: Vec<(Option<Entry>, DirectoryWriter)>,
     batches: &'a Receiver<Receiver<Vec<FileOutcome>>>,
@@ -63,8 +65,10 @@ struct Assembler<'a> {
 impl Assembler<'_> {
     fn take(&mut self, step: Step) -> Result<(), RepoError> {
         match step {
-            Step::Open(entry) => {
-                self.open.push((Some(*entry), DirectoryWriter::default()));
+            Step::Open(entry, earlier) => {
+                // What cannot be read of the parent counts as not there.
+                let earlier = earlier.map(|id| self.tree_reader.leaves(id).unwrap_or_default());
+                self.open.push((Some(*entry), DirectoryWriter::resembling(earlier.unwrap_or_default())));
                 Ok(())
             }
             Step::Close => self.close(),

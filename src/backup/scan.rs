@@ -3,6 +3,8 @@
 //! A folder is kept back until something in it differs from the parent. So a folder in which nothing does costs one
 //! step, its node of the parent is taken over, and nothing of it is encoded again.
 
+mod resembled;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::backup::assemble::{self, Assembled};
-use crate::backup::parent::{ParentFolder, earlier_version, is_unchanged, same_metadata};
+use crate::backup::parent::{MovedFiles, ParentFolder, earlier_version, is_unchanged, same_metadata};
 use crate::backup::step::{Counts, FileOutcome, FileTask, Step, Task, outcome_channel};
 use crate::backup::stream::LargeFile;
 use crate::backup::top::{self, Above, Top};
@@ -21,7 +23,7 @@ use crate::chunker::Chunker;
 use crate::event::{Problem, Progress};
 use crate::format::tree::{ChunkRef, Content, Entry, EntryKind};
 use crate::id::{ContentId, NodeId};
-use crate::repo::{FRAME_BYTES_TARGET_DATA, RepoError};
+use crate::repo::{FRAME_BYTES_TARGET_DATA, RepoError, TreeReader};
 use crate::shelf::Shelf;
 use crate::source::{FolderPath, FolderReader, Found, Listing, Walk, WalkOptions};
 use crate::wire::Bytes;
@@ -63,10 +65,9 @@ pub fn run(run: &Run<'_>, use_parent: bool) -> Result<Outcome, BackupError> {
         skipped_folders: run.options.skipped_folders.clone(),
         entries_ahead_max: ENTRIES_AHEAD_MAX,
     });
-    let parent_root = run.parent.as_ref().filter(|_| use_parent).map(|parent| parent.root);
     let (counts, mut problems, assembled, lacks_content) = pipeline(run, |scanner| {
         scanner.problems.extend(sources.problems);
-        scanner.scan_top(&walk, sources.top, parent_root)
+        scanner.scan_top(&walk, sources.top, use_parent)
     })?;
     problems.extend(assembled.problems);
     let mut counts = counts;
@@ -162,6 +163,8 @@ pub struct Scanner<'a> {
     counts: Counts,
     owners: BTreeSet<(bool, u32)>,
     problems: Vec<Problem>,
+    /// Where the large files of the parent are, once one was looked for.
+    moved: Option<MovedFiles<'a>>,
 }
 
 /// A folder that is being scanned.
@@ -217,6 +220,7 @@ impl<'a> Scanner<'a> {
             counts: Counts::default(),
             owners: BTreeSet::new(),
             problems: Vec::new(),
+            moved: None,
         }
     }
 
@@ -224,13 +228,17 @@ impl<'a> Scanner<'a> {
         (self.counts, self.owners, self.problems)
     }
 
-    fn scan_top(&mut self, walk: &Walk, top: Top, parent_root: Option<NodeId>) -> Result<(), BackupError> {
+    fn scan_top(&mut self, walk: &Walk, top: Top, use_parent: bool) -> Result<(), BackupError> {
         let tree_reader = Arc::clone(&self.run.tree_reader);
         let items = match top {
             Top::Above(Above { below, .. }) => Items::Above(below.into_iter()),
             Top::Source(root, found) => self.list(walk, FolderPath::root(root), &found.entry),
         };
-        let parent = ParentFolder::new(&tree_reader, parent_root);
+        let parent = match (&self.run.parent, &self.run.alike) {
+            (Some(parent), _) if use_parent => ParentFolder::new(&tree_reader, Some(parent.root)),
+            (None, Some(alike)) if use_parent => ParentFolder::alike(&tree_reader, Some(alike.root)),
+            _ => ParentFolder::new(&tree_reader, None),
+        };
         let mut open = vec![OpenFolder { entry: None, items, parent, kept_back: None, before: None }];
         while let Some(folder) = open.last_mut() {
             if self.run.observer.is_interrupted() {
@@ -240,26 +248,23 @@ impl<'a> Scanner<'a> {
                 None => self.close(&mut open)?,
                 Some(Item::Found(path, found)) if found.entry.kind == EntryKind::Directory => {
                     let below = path.child(found.entry.name.as_slice());
-                    let before = folder.parent.find(&found.entry.name, self.run.observer);
                     let items = self.list(walk, below.clone(), &found.entry);
-                    self.open(&mut open, found.entry, Some(&below), items, before, &tree_reader)?;
+                    self.open(&mut open, found.entry, Some(&below), items, &tree_reader)?;
                 }
                 Some(Item::Found(path, found)) => self.meet_file(&mut open, path, found)?,
                 Some(Item::Top(_, Top::Source(root, found))) => {
                     let path = FolderPath::root(root);
                     if found.entry.kind == EntryKind::Directory {
-                        let before = folder.parent.find(&found.entry.name, self.run.observer);
                         let items = self.list(walk, path.clone(), &found.entry);
-                        self.open(&mut open, found.entry, Some(&path), items, before, &tree_reader)?;
+                        self.open(&mut open, found.entry, Some(&path), items, &tree_reader)?;
                     } else {
                         self.meet_file(&mut open, path, found)?;
                     }
                 }
                 Some(Item::Top(name, Top::Above(above))) => {
-                    let before = folder.parent.find(&name, self.run.observer);
                     let entry = above.entry.unwrap_or_else(|| nameless_folder(name));
                     let items = Items::Above(above.below.into_iter());
-                    self.open(&mut open, entry, None, items, before, &tree_reader)?;
+                    self.open(&mut open, entry, None, items, &tree_reader)?;
                 }
             }
         }
@@ -306,11 +311,10 @@ impl<'a> Scanner<'a> {
         mut entry: Entry,
         path: Option<&FolderPath>,
         items: Items,
-        before: Option<Entry>,
-        tree_reader: &'r crate::repo::TreeReader,
+        tree_reader: &'r TreeReader,
     ) -> Result<(), BackupError> {
         self.counts.directories += 1;
-        let before = before.filter(|before| before.kind == EntryKind::Directory);
+        let (before, parent) = self.parent_of(open, &entry, tree_reader);
         let same = before.as_ref().filter(|before| same_metadata(&entry, before));
         let mut is_whole = true;
         match (same, path) {
@@ -324,11 +328,6 @@ impl<'a> Scanner<'a> {
             (None, None) => {}
         }
         let kept_back = (same.is_some() && is_whole).then(Vec::new);
-        let id = before.as_ref().and_then(|before| match before.content {
-            Content::Directory(id) => Some(id),
-            _ => None,
-        });
-        let parent = ParentFolder::new(tree_reader, id);
         let is_sent = kept_back.is_none();
         open.push(OpenFolder { entry: Some(entry), items, parent, kept_back, before });
         if is_sent { self.send_folders(open) } else { Ok(()) }
@@ -341,7 +340,7 @@ impl<'a> Scanner<'a> {
         let first = open.iter().rposition(sent).map_or(0, |last_sent| last_sent + 1);
         for folder in open.iter_mut().skip(first) {
             if let Some(entry) = folder.entry.take() {
-                self.send(Step::Open(Box::new(entry)))?;
+                self.send(Step::Open(Box::new(entry), folder.parent.id()))?;
             }
             for entry in folder.kept_back.take().into_iter().flatten() {
                 self.send(Step::Ready(entry))?;
@@ -359,7 +358,7 @@ impl<'a> Scanner<'a> {
             _ => None,
         };
         if let (Some(id), Some(before)) = (unchanged, folder.before.take())
-            && self.run.writer.is_known(&id.content())?
+            && self.is_known_whole(id)?
         {
             return self.keep(open, before);
         }
@@ -368,6 +367,22 @@ impl<'a> Scanner<'a> {
         self.send_folders(open)?;
         open.pop();
         if is_top { Ok(()) } else { self.send(Step::Close) }
+    }
+
+    /// Claims all nodes of a folder that is taken over: whether they are stored.
+    fn is_known_whole(&self, id: NodeId) -> Result<bool, BackupError> {
+        let writer = &self.run.writer;
+        if !writer.is_known(&id.content())? {
+            return Ok(false);
+        }
+        // Nothing else claims the leaves of a folder that is split.
+        let Ok(leaves) = self.run.tree_reader.leaves(id) else { return Ok(false) };
+        for (_, leaf) in leaves.iter().filter(|(_, leaf)| *leaf != id) {
+            if !writer.is_known(&leaf.content())? {
+                return Ok(false);
+            }
+        }
+        Ok(!leaves.is_empty())
     }
 
     /// Takes over an entry of the parent, in the folder that is open.
@@ -389,25 +404,32 @@ impl<'a> Scanner<'a> {
     ) -> Result<(), BackupError> {
         let folder = open.last_mut().expect("an entry is met in an open folder");
         self.meet_owner(&found.entry);
-        let before = folder.parent.find(&found.entry.name, self.run.observer);
-        if let Some(before) = before.as_ref().filter(|before| is_unchanged(&found, before)) {
+        let met = folder.parent.find(&found.entry.name, self.run.observer);
+        let before = met.as_ref().filter(|_| folder.parent.is_same());
+        if let Some(before) = before.filter(|before| is_unchanged(&found, before)) {
             self.counts.files_unchanged += 1;
             self.counts.bytes += before.size;
             let progress = self.run.observer.progress();
             Progress::add(&progress.files_done, 1);
             Progress::add(&progress.bytes_done, before.size);
             self.confirm(&before.content)?;
-            return self.keep(open, before.clone());
+            let before = before.clone();
+            return self.keep(open, before);
         }
+        let was_there = before.is_some();
+        let resembled = match met {
+            Some(met) => Some(met),
+            None => self.find_alike(&mut folder.parent, &found.entry)?,
+        };
         self.send_folders(open)?;
         let is_large = found.entry.kind == EntryKind::File && found.entry.size > SMALL_FILE_BYTES_MAX;
         if is_large {
             self.dispatch_batch()?;
-            return self.read_large(path, found, before);
+            return self.read_large(path, found, was_there, resembled.as_ref());
         }
         self.batch_bytes += found.entry.size;
-        let earlier = self.chunks_of(before.as_ref());
-        self.batch.push(FileTask { folder: path, found, was_there: before.is_some(), earlier });
+        let earlier = self.chunks_of(resembled.as_ref());
+        self.batch.push(FileTask { folder: path, found, was_there, earlier });
         self.send(Step::Batched)?;
         if self.batch_bytes >= BATCH_BYTES_TARGET || self.batch.len() >= BATCH_COUNT_MAX {
             self.dispatch_batch()?;
@@ -426,12 +448,12 @@ impl<'a> Scanner<'a> {
         &mut self,
         path: FolderPath,
         found: Found,
-        before: Option<Entry>,
+        was_there: bool,
+        resembled: Option<&Entry>,
     ) -> Result<(), BackupError> {
         let tree_reader = Arc::clone(&self.run.tree_reader);
-        let earlier = earlier_version(&tree_reader, before.as_ref());
-        let opened =
-            LargeFile::open(&mut self.reader, &self.buffers, &path, found, before.is_some(), earlier);
+        let earlier = earlier_version(&tree_reader, resembled);
+        let opened = LargeFile::open(&mut self.reader, &self.buffers, &path, found, was_there, earlier);
         let mut file = match opened {
             Ok(file) => file,
             Err(problem) => {
@@ -475,9 +497,11 @@ impl<'a> Scanner<'a> {
             Content::List(id) => {
                 self.confirm.push(id.content());
                 let tree_reader = Arc::clone(&self.run.tree_reader);
-                for chunk in tree_reader.chunks(content) {
+                let mut chunks = tree_reader.chunks(content);
+                while let Some(chunk) = chunks.next() {
                     // What cannot be read is not stored; confirming an id that no chunk has says so.
                     self.confirm.push(chunk.map_or(ContentId::new([0; 32]), |chunk| chunk.id.content()));
+                    self.confirm.extend(chunks.take_parts().into_iter().map(|part| part.content()));
                     self.send_confirmations(CONFIRM_COUNT)?;
                 }
             }

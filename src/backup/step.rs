@@ -4,7 +4,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::event::Problem;
 use crate::format::tree::{ChunkRef, Entry};
-use crate::id::ContentId;
+use crate::id::{ContentId, NodeId};
 use crate::repo::Earlier;
 use crate::shelf::Taken;
 use crate::source::{FolderPath, Found};
@@ -27,7 +27,7 @@ pub struct FileTask {
     pub found: Found,
     /// Whether the parent has something of this name.
     pub was_there: bool,
-    /// The chunks of the file of this name in the parent.
+    /// The chunks of the file in the parent that it resembles.
     pub earlier: Vec<ChunkRef>,
 }
 
@@ -59,8 +59,8 @@ pub struct FileOutcome {
 
 /// The tree in its order, for the assembler.
 pub enum Step {
-    /// A folder begins. Its content is filled in when it ends.
-    Open(Box<Entry>),
+    /// A folder begins. Its content is filled in when it ends. With the node of one in the parent that it resembles.
+    Open(Box<Entry>, Option<NodeId>),
     /// The folder that was opened last ends.
     Close,
     /// An entry that is complete: unchanged, or without content.

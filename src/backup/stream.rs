@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::backup::alike::likeness;
 use crate::backup::parent::{EarlierVersion, earlier_version};
 use crate::backup::scan::{self, Scanner};
 use crate::backup::step::{FileOutcome, FilePart, Step};
@@ -15,7 +16,8 @@ use crate::backup::{
 use crate::chunker::Chunker;
 use crate::event::{Observer, Problem, Progress};
 use crate::format::tree::{Content, Entry, EntryKind, SparseMap};
-use crate::repo::{Repo, retry_when_fenced};
+use crate::id::NodeId;
+use crate::repo::{Repo, TreeReader, retry_when_fenced};
 use crate::shelf::{Shelf, Taken};
 use crate::source::{FolderPath, FolderReader, Found, SourceFile, Stamp};
 use crate::wire::Bytes;
@@ -243,16 +245,24 @@ fn store(run: &Run<'_>, name: &str, source: &mut dyn StreamSource) -> Result<Out
     Ok(Outcome { root: assembled.root, counts, problems, owners, paths, lacks_content })
 }
 
+/// The file in the topmost folder with the nearest name. How long the stream will be is not known.
+fn newest_alike(reader: &TreeReader, root: NodeId, name: &str) -> Option<Entry> {
+    let entries = reader.directory(root).map_while(Result::ok).filter(|it| it.kind == EntryKind::File);
+    let alike = entries.filter_map(|it| Some((likeness(name.as_bytes(), it.name.as_slice())?, it)));
+    alike.max_by_key(|(likeness, _)| *likeness).map(|(_, entry)| entry)
+}
+
 fn send_stream(
     run: &Run<'_>,
     scanner: &mut Scanner<'_>,
     name: &str,
     source: &mut dyn StreamSource,
 ) -> Result<u64, BackupError> {
-    let before = match &run.parent {
+    let before = match (&run.parent, &run.alike) {
         // What cannot be read of the parent counts as not there.
-        Some(parent) => run.tree_reader.find(parent.root, name.as_bytes()).ok().flatten(),
-        None => None,
+        (Some(parent), _) => run.tree_reader.find(parent.root, name.as_bytes()).ok().flatten(),
+        (None, Some(alike)) => newest_alike(&run.tree_reader, alike.root, name),
+        (None, None) => None,
     };
     let mut cutter = PartCutter::new(scanner.buffers(), earlier_version(&run.tree_reader, before.as_ref()));
     let mut bytes = 0;

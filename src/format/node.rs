@@ -93,6 +93,11 @@ impl Node {
         }
     }
 
+    /// Whether an encoded node is part of a folder or list that is split, as far as its first bytes tell.
+    pub fn is_branch(bytes: &[u8]) -> bool {
+        matches!(bytes, [VERSION, 1 | 3, ..])
+    }
+
     /// Encodes a node of any kind.
     pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
         match self {

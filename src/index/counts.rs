@@ -33,6 +33,7 @@
 //! | `edges` | local number of a node | its children |
 //! | `parents` | block, local number of a node | which entries of the block are its children |
 //! | `frame-edges` | pack number, frame number | how much in the frame is needed, and the bases it rests on |
+//! | `resting` | local number of a node | how many needed frames rest on it, which do not need its children |
 //! | `snapshots` | id | state and root |
 //! | `aliases`, `copies`, `keepers` | local number | ids of which there are several copies, see `packs` |
 //! | `lost`, `lost-keys` | id; local number | what is referred to, and no pack holds |
@@ -77,7 +78,7 @@ const META_COUNTS: &str = "counts";
 const META_NEXT_PHANTOM: &str = "next phantom";
 const META_EDGE_BYTES: &str = "edge bytes";
 /// Value of [`META_COUNTS`]: version of the counting tables.
-const TABLES_MADE: u32 = 1;
+const TABLES_MADE: u32 = 2;
 
 const BLOCKS: TableDefinition<'_, [u8; 6], &[u8]> = TableDefinition::new("counted-blocks");
 const NUMBERED: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("counted-packs");
@@ -87,6 +88,7 @@ const ABSENT: TableDefinition<'_, u32, ()> = TableDefinition::new("counted-absen
 const EDGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("edges");
 const PARENTS: TableDefinition<'_, [u8; 14], &[u8]> = TableDefinition::new("parents");
 const FRAME_EDGES: TableDefinition<'_, [u8; 6], &[u8]> = TableDefinition::new("frame-edges");
+const RESTING: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("resting");
 const SNAPSHOTS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("snapshots");
 const ALIASES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("aliases");
 const COPIES: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("copies");
@@ -103,6 +105,7 @@ fn make_tables(writing: &WriteTransaction) -> Result<(), IndexError> {
     writing.open_table(EDGES)?;
     writing.open_table(PARENTS)?;
     writing.open_table(FRAME_EDGES)?;
+    writing.open_table(RESTING)?;
     writing.open_table(SNAPSHOTS)?;
     writing.open_table(ALIASES)?;
     writing.open_table(COPIES)?;

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::crypto::{self, SealingKey};
 use crate::format::container::{Header, TAG_LEN, Wrap};
-use crate::format::frame::{Codec, additional_data};
+use crate::format::frame::{Codec, ContentKind, additional_data};
 use crate::id::{ChunkId, ContentId};
 use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::frame_cache::{Buffers, FrameCache};
-use crate::repo::pack_sealing::{FrameOpener, OpenedFrame, SealedFrame, object_kind};
+use crate::repo::pack_sealing::{FrameOpener, OpenedFrame, SealedFrame, content_id, object_kind};
 use crate::repo::view::View;
 use crate::repo::{Repo, names, sealing};
 use crate::storage::ObjectName;
@@ -93,7 +93,7 @@ pub struct BaseBytes {
     /// The plain bytes of all bases, end to end.
     pub bytes: Vec<u8>,
     /// How long each is.
-    lens: Vec<usize>,
+    pub lens: Vec<usize>,
 }
 
 /// A chunk or node inside an opened frame.
@@ -342,7 +342,10 @@ impl ChunkReader {
         let mut rest = read.bytes.as_slice();
         for (base, len) in bases.iter().zip(&read.lens) {
             let (chunk, after) = rest.split_at_checked(*len).ok_or(DamageReason::MissingBase(*base))?;
-            if self.repo.keys.ids.chunk(chunk).content() != *base {
+            // In packs of nodes the bases are nodes. No two kinds share an id.
+            let kinds = [ContentKind::Chunk, ContentKind::Node, ContentKind::List];
+            let is_of = |kind| content_id(&self.repo.keys.ids, kind, chunk) == *base;
+            if !kinds.into_iter().any(is_of) {
                 return Err(DamageReason::MissingBase(*base));
             }
             rest = after;

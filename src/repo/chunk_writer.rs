@@ -4,6 +4,7 @@
 //! costs time (hashing, compressing) alone, and holds the lock of the open pack only to append finished bytes.
 
 mod again;
+mod open_frame;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,7 @@ use crate::repo::pack_store::PackStore;
 use crate::repo::turns::Turns;
 use crate::repo::view::View;
 use crate::shelf::Shelf;
+use open_frame::{Base, BasedRun, NewRun, OpenFrame, Prefix};
 
 /// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
 /// frames compress worse, larger ones hardly better, and one small file costs opening one frame.
@@ -39,11 +41,12 @@ const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 /// down.
 const BASE_CACHE_BYTES: usize = 64 << 20;
 
+/// A shared frame of which the difference is not so many times shorter than what it stands for may hold files that do
+/// not resemble their earlier versions.
+const MIXED_SHARE: usize = 8;
+
 /// Buffers for packs that are kept for the next ones: as many as usually wait to be sealed or stored.
 const PACK_BUFFER_COUNT: usize = 2;
-
-/// Bases that were added last, among which one may be met again.
-const NEIGHBOUR_COUNT: usize = 32;
 
 /// How chunks are written.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +151,13 @@ impl ChunkWriter {
         self.claims.is_known(id)
     }
 
+    /// Whether a frame that holds this is shorter than its plain bytes: what does not compress, resembles nothing but
+    /// itself.
+    pub fn is_compressed(&self, id: &ContentId) -> Result<bool, RepoError> {
+        let frame = self.claims.frame_of(id)?;
+        Ok(frame.is_some_and(|frame| u64::from(frame.stored_len) * 10 < u64::from(frame.plain_len) * 9))
+    }
+
     /// The error that ended the run, if one did.
     pub fn failure(&self) -> Option<RepoError> {
         self.store.failure()
@@ -217,21 +227,21 @@ impl ChunkWriter {
 
     /// Claims those of these bases that are stored and do not lie too deep, and reads them. If they cannot be read there
     /// are none: what rests on nothing heals.
-    fn prefix(&self, bases: &[ContentId]) -> Result<Prefix, RepoError> {
+    fn prefix(&self, bases: &[Base]) -> Result<Prefix, RepoError> {
         let mut prefix = Prefix::default();
         for base in bases {
-            if let Some(depth) = self.claims.claim_base(base)?
+            if let Some(depth) = self.claims.claim_base(&base.0)?
                 && depth < self.options.base_depth_max
             {
                 prefix.bases.push(*base);
                 prefix.depth = prefix.depth.max(depth + 1);
             }
         }
-        let read = self.base_reader.read_bases(&prefix.bases, prefix.depth);
+        let ids = prefix.ids();
+        let read = self.base_reader.read_bases(&ids, prefix.depth);
         // Otherwise that comes last: see `prove`.
-        let is_right = |read: &BaseBytes| {
-            self.options.verify || self.base_reader.verify_bases(&prefix.bases, read).is_ok()
-        };
+        let is_right =
+            |read: &BaseBytes| self.options.verify || self.base_reader.verify_bases(&ids, read).is_ok();
         match read {
             Ok(read) if is_right(&read) => Ok(Prefix { read, ..prefix }),
             Ok(_) | Err(_) => Ok(Prefix::default()),
@@ -254,11 +264,30 @@ impl ChunkWriter {
         let expanded = opener.verify_stored(&self.repo.keys.ids, frame, stored, &prefix.read.bytes);
         drop(opener);
         // Last of all, so that it holds for what was compressed against and for what was expanded after.
-        if self.base_reader.verify_bases(&prefix.bases, &prefix.read).is_err() {
+        if self.base_reader.verify_bases(&prefix.ids(), &prefix.read).is_err() {
             return Ok(None);
         }
         expanded.map_err(RepoError::NotVerified)?;
         Ok(Some(hash))
+    }
+
+    /// Puts a frame that was compressed against a prefix into a pack, proven if it rests on that. Gives the entry back if
+    /// what it should rest on is not what it seemed to be: it heals by resting on nothing.
+    fn append_against(
+        &self,
+        kind: PackKind,
+        frame: FrameEntry,
+        stored: &[u8],
+        prefix: &Prefix,
+    ) -> Result<Option<FrameEntry>, RepoError> {
+        let mut proof = None;
+        if self.options.verify && frame.depth > 0 {
+            proof = self.prove(&frame, stored, prefix)?;
+            if proof.is_none() {
+                return Ok(Some(frame));
+            }
+        }
+        self.append(kind, frame, stored, proof).map(|()| None)
     }
 
     fn tickets(&self) -> MutexGuard<'_, Tickets> {
@@ -306,58 +335,6 @@ pub struct FrameWriter<'w> {
     ticket: Option<u64>,
 }
 
-/// A frame that is being collected.
-#[derive(Default)]
-struct OpenFrame {
-    plain: Vec<u8>,
-    chunks: Vec<ChunkEntry>,
-    bases: Vec<ContentId>,
-    prefix_len: usize,
-}
-
-impl OpenFrame {
-    fn has_room(&self, len: usize, bytes_max: usize, bases: &[(ContentId, u32)]) -> bool {
-        let prefix_len: usize = bases.iter().map(|(_, len)| *len as usize).sum();
-        self.plain.len() + len <= bytes_max
-            && self.prefix_len + prefix_len <= limits::PREFIX_BYTES_MAX
-            && self.bases.len() + bases.len() <= limits::BASE_COUNT_MAX
-    }
-
-    fn add_bases(&mut self, bases: &[(ContentId, u32)]) {
-        for (id, len) in bases {
-            // Neighbouring stretches rest on the same chunks.
-            if !self.bases.iter().rev().take(NEIGHBOUR_COUNT).any(|base| base == id) {
-                self.bases.push(*id);
-                self.prefix_len += *len as usize;
-            }
-        }
-    }
-}
-
-/// Chunks of one file, end to end, that are all to be stored.
-#[derive(Default)]
-struct NewRun {
-    start: usize,
-    end: usize,
-    chunks: Vec<ChunkEntry>,
-}
-
-impl NewRun {
-    /// What there is so far; the rest begins where it ends.
-    fn split(&mut self) -> Self {
-        let chunks = std::mem::take(&mut self.chunks);
-        Self { start: std::mem::replace(&mut self.start, self.end), end: self.end, chunks }
-    }
-}
-
-/// What a frame may be compressed against; all of it claimed. Without bases it is empty.
-#[derive(Default)]
-struct Prefix {
-    bases: Vec<ContentId>,
-    read: BaseBytes,
-    depth: u8,
-}
-
 impl FrameWriter<'_> {
     /// Begins to collect. Harmless when repeated.
     pub fn begin(&mut self) {
@@ -368,15 +345,20 @@ impl FrameWriter<'_> {
 
     /// Stores a directory node unless it is stored already.
     pub fn put_node(&mut self, bytes: &[u8]) -> Result<NodeId, RepoError> {
+        self.put_node_version(bytes, None)
+    }
+
+    /// As [`Self::put_node`]; what is new may be stored as its difference from an earlier node.
+    pub fn put_node_version(&mut self, bytes: &[u8], earlier: Option<NodeId>) -> Result<NodeId, RepoError> {
         let id = self.writer.repo.keys.ids.node(bytes);
-        self.put(ContentKind::Node, id.content(), bytes)?;
+        self.put(ContentKind::Node, id.content(), bytes, earlier.map(|earlier| earlier.content()))?;
         Ok(id)
     }
 
     /// Stores a list node unless it is stored already.
     pub fn put_list(&mut self, bytes: &[u8]) -> Result<ListId, RepoError> {
         let id = self.writer.repo.keys.ids.list(bytes);
-        self.put(ContentKind::List, id.content(), bytes)?;
+        self.put(ContentKind::List, id.content(), bytes, None)?;
         Ok(id)
     }
 
@@ -425,23 +407,35 @@ impl FrameWriter<'_> {
         }
         runs.push(run);
         let uses_bases = self.writer.options.base_depth_max > 0 && !earlier.is_empty();
-        let anchors = uses_bases.then(|| earlier.anchors(at, &ids, lens));
+        let anchors = uses_bases.then(|| earlier.anchors(at, &ids, lens)).filter(|_| !earlier.is_hopeless());
         for NewRun { start, end, chunks } in runs.into_iter().filter(|run| !run.chunks.is_empty()) {
             let plain = bytes.get(start..end).unwrap_or_default();
             let bases = anchors.as_ref().map_or_else(Vec::new, |anchors| {
                 let start = at + start as u64;
                 earlier.covering(start, plain.len() as u64, anchors.drift_at(start))
             });
-            self.put_run(chunks, plain, &bases)?;
+            let codec = self.put_run(chunks, plain, &bases)?;
+            if let (Some(codec), false) = (codec, bases.is_empty()) {
+                earlier.learn(codec == Codec::ZstdPrefix);
+            }
         }
         Ok(ids)
     }
 
-    fn put(&mut self, kind: ContentKind, id: ContentId, bytes: &[u8]) -> Result<(), RepoError> {
-        match self.claim(kind, id, bytes.len())? {
-            Some(entry) => self.put_run(vec![entry], bytes, &[]),
-            None => Ok(()),
+    fn put(
+        &mut self,
+        kind: ContentKind,
+        id: ContentId,
+        bytes: &[u8],
+        earlier: Option<ContentId>,
+    ) -> Result<(), RepoError> {
+        let Some(entry) = self.claim(kind, id, bytes.len())? else { return Ok(()) };
+        let earlier = earlier.filter(|_| self.writer.options.base_depth_max > 0);
+        let mut base = None;
+        if let Some(earlier) = earlier {
+            base = self.writer.claims.len_of(&earlier)?.map(|len| (earlier, len));
         }
+        self.put_run(vec![entry], bytes, base.as_slice()).map(drop)
     }
 
     /// The entry of a chunk that this thread must store.
@@ -465,30 +459,26 @@ impl FrameWriter<'_> {
     }
 
     /// Collects chunks that lie end to end. A long run is a frame of its own and is not copied. What has an earlier
-    /// version never shares a frame with what has none.
+    /// version never shares a frame with what has none. Says how a frame was stored that is written already.
     fn put_run(
         &mut self,
         mut chunks: Vec<ChunkEntry>,
         bytes: &[u8],
-        bases: &[(ContentId, u32)],
-    ) -> Result<(), RepoError> {
+        bases: &[Base],
+    ) -> Result<Option<Codec>, RepoError> {
         debug_assert_eq!(chunks.iter().map(|chunk| chunk.len as usize).sum::<usize>(), bytes.len());
         if bytes.len() >= self.target() / 2 {
-            let bases: Vec<_> = bases.iter().map(|(id, _)| *id).collect();
-            return self.write_frame(chunks, bytes, &bases);
+            return self.write_frame(chunks, bytes, bases).map(Some);
         }
         let bytes_max = (self.target() * 2).min(limits::FRAME_BYTES_MAX);
         if !self.open_for(bases).has_room(bytes.len(), bytes_max, bases) {
             self.flush(!bases.is_empty())?;
         }
-        let open = self.open_for(bases);
-        open.plain.extend_from_slice(bytes);
-        open.chunks.append(&mut chunks);
-        open.add_bases(bases);
-        Ok(())
+        self.open_for(bases).add(&mut chunks, bytes, bases);
+        Ok(None)
     }
 
-    fn open_for(&mut self, bases: &[(ContentId, u32)]) -> &mut OpenFrame {
+    fn open_for(&mut self, bases: &[Base]) -> &mut OpenFrame {
         if bases.is_empty() { &mut self.open } else { &mut self.open_based }
     }
 
@@ -497,47 +487,96 @@ impl FrameWriter<'_> {
         if open.chunks.is_empty() {
             return Ok(());
         }
-        let OpenFrame { chunks, mut plain, bases, .. } = std::mem::take(open);
-        let outcome = self.write_frame(chunks, &plain, &bases);
+        let OpenFrame { chunks, mut plain, bases, runs, .. } = std::mem::take(open);
+        let outcome = self.write_shared(chunks, &plain, &bases, runs);
         plain.clear();
         let open = if is_based { &mut self.open_based } else { &mut self.open };
-        open.plain = plain;
+        // What it did not resemble may have been put here meanwhile.
+        if open.plain.is_empty() {
+            open.plain = plain;
+        }
         outcome
+    }
+
+    /// Writes a frame of several files. If it did not become much smaller, those that do not resemble their earlier
+    /// versions are taken out of it and join what has none: they would spoil the difference of the others.
+    fn write_shared(
+        &mut self,
+        chunks: Vec<ChunkEntry>,
+        plain: &[u8],
+        bases: &[Base],
+        runs: Vec<BasedRun>,
+    ) -> Result<(), RepoError> {
+        if bases.is_empty() || runs.len() < 2 {
+            return self.write_frame(chunks, plain, bases).map(drop);
+        }
+        let turn = self.writer.turns.wait();
+        let prefix = self.writer.prefix(bases)?;
+        let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
+        let is_small = codec == Codec::ZstdPrefix && stored.len() <= plain.len() / MIXED_SHARE;
+        let mut rest = plain;
+        let parts = runs.iter().map(|run| {
+            let (bytes, after) = rest.split_at_checked(run.len).expect("a frame is the sum of its runs");
+            rest = after;
+            (run, bytes, is_small || prefix.has_much_of(bytes, &run.bases))
+        });
+        let parts: Vec<_> = parts.collect();
+        if parts.iter().all(|(_, _, is_alike)| *is_alike) {
+            let frame = prefix.frame(codec, stored, chunks);
+            let refused = self.writer.append_against(self.kind, frame, stored, &prefix)?;
+            self.writer.base_reader.give_back(prefix.read);
+            drop(turn);
+            return refused.map_or(Ok(()), |frame| self.write_plainly(frame.chunks, plain).map(drop));
+        }
+        self.writer.base_reader.give_back(prefix.read);
+        drop(turn);
+        let mut chunks = chunks.into_iter();
+        let mut alike = OpenFrame::default();
+        for (run, bytes, is_alike) in parts {
+            let mut chunks: Vec<_> = chunks.by_ref().take(run.chunk_count).collect();
+            if is_alike {
+                alike.add(&mut chunks, bytes, &run.bases);
+            } else {
+                self.put_run(chunks, bytes, &[])?;
+            }
+        }
+        if alike.chunks.is_empty() {
+            return Ok(());
+        }
+        self.write_frame(alike.chunks, &alike.plain, &alike.bases).map(drop)
     }
 
     fn write_frame(
         &mut self,
         chunks: Vec<ChunkEntry>,
         plain: &[u8],
-        bases: &[ContentId],
-    ) -> Result<(), RepoError> {
+        bases: &[Base],
+    ) -> Result<Codec, RepoError> {
         // Also what is read for it is bounded by the turns, so that there are not more prefixes in memory.
         let turn = self.writer.turns.wait();
         let prefix = self.writer.prefix(bases)?;
         let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
-        let (depth, bases) = match codec {
-            Codec::ZstdPrefix => (prefix.depth, prefix.bases.clone()),
-            Codec::Stored | Codec::Zstd => (0, Vec::new()),
-        };
-        let mut frame = FrameEntry { codec, depth, stored_len: stored.len() as u32, bases, chunks };
-        let is_proven = self.writer.options.verify && depth > 0;
-        let proof = if is_proven { self.writer.prove(&frame, stored, &prefix)? } else { None };
-        if is_proven && proof.is_none() {
-            // What it should rest on is not what it seemed to be: it heals by resting on nothing.
-            drop(turn);
-            let (codec, stored) = self.compressor.compress(plain);
-            frame =
-                FrameEntry { codec, depth: 0, stored_len: stored.len() as u32, bases: Vec::new(), ..frame };
-            return self.writer.append(self.kind, frame, stored, None);
-        }
+        let frame = prefix.frame(codec, stored, chunks);
+        let refused = self.writer.append_against(self.kind, frame, stored, &prefix)?;
         self.writer.base_reader.give_back(prefix.read);
         drop(turn);
-        self.writer.append(self.kind, frame, stored, proof)
+        refused.map_or(Ok(codec), |frame| self.write_plainly(frame.chunks, plain))
+    }
+
+    fn write_plainly(&mut self, chunks: Vec<ChunkEntry>, plain: &[u8]) -> Result<Codec, RepoError> {
+        let turn = self.writer.turns.wait();
+        let (codec, stored) = self.compressor.compress(plain);
+        drop(turn);
+        let stored_len = stored.len() as u32;
+        let frame = FrameEntry { codec, depth: 0, stored_len, bases: Vec::new(), chunks };
+        self.writer.append(self.kind, frame, stored, None)?;
+        Ok(codec)
     }
 
     /// Puts what is collected into a pack. Ids that were put may be named in nodes from now on.
     pub fn finish(&mut self) -> Result<(), RepoError> {
-        let outcome = self.flush(false).and_then(|()| self.flush(true));
+        // What does not resemble its earlier version ends up in the other frame.
+        let outcome = self.flush(true).and_then(|()| self.flush(false));
         if let Some(ticket) = self.ticket.take() {
             self.writer.return_ticket(ticket);
         }

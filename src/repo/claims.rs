@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::id::{ContentId, PackId};
-use crate::index::IndexView;
+use crate::index::{FrameRow, IndexView};
 use crate::limits;
 use crate::repo::error::RepoError;
 use crate::repo::view::View;
@@ -125,6 +125,19 @@ impl Claims {
             Some(place) => Ok(Some(view.frame(place.pack, place.frame)?.depth)),
             None => Ok(None),
         }
+    }
+
+    /// Bytes of something that is stored. It is not claimed by that.
+    pub fn len_of(&self, id: &ContentId) -> Result<Option<u32>, RepoError> {
+        let view = self.view.read().expect("no holder of this lock panics");
+        Ok(view.find(&id.prefix())?.map(|place| place.len))
+    }
+
+    /// The frame that holds something, if it is stored. It is not claimed by that.
+    pub fn frame_of(&self, id: &ContentId) -> Result<Option<FrameRow>, RepoError> {
+        let view = self.view.read().expect("no holder of this lock panics");
+        let place = view.find(&id.prefix())?;
+        place.map(|place| view.frame(place.pack, place.frame)).transpose()
     }
 
     /// Notes a pack that this run is about to create.

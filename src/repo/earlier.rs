@@ -5,7 +5,7 @@
 //! much the bytes have moved, is then what a frame is compressed against (docs/design.md, "Bases").
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use crate::format::tree::ChunkRef;
 use crate::id::{ChunkId, ContentId};
@@ -25,19 +25,29 @@ pub struct EarlierChunk {
     pub len: u32,
 }
 
-/// By how many bytes a file has moved against its earlier version, where both were last seen to share a chunk. Known to
-/// all who work on parts of the file.
+/// So many frames in a row that were not differences end the search in the file: it resembles nothing, and what lies
+/// there would be read for nothing.
+const MISS_COUNT_MAX: u32 = 3;
+
+/// By how many bytes a file has moved against its earlier version, where both were last seen to share a chunk; and
+/// whether it is alike at all. Known to all who work on parts of the file.
 #[derive(Debug, Clone, Default)]
-pub struct Drift(Arc<AtomicI64>);
+pub struct Drift(Arc<Learned>);
+
+#[derive(Debug, Default)]
+struct Learned {
+    bytes: AtomicI64,
+    miss_count: AtomicU32,
+}
 
 impl Drift {
     /// Bytes by which the new version is behind; negative if it is ahead.
     pub fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
     }
 
     fn set(&self, bytes: i64) {
-        self.0.store(bytes, Ordering::Relaxed);
+        self.0.bytes.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -70,6 +80,21 @@ impl Earlier {
         self.chunks.is_empty()
     }
 
+    /// Notes whether a part of the file was alike.
+    pub(super) fn learn(&self, is_alike: bool) {
+        let miss_count = &self.drift.0.miss_count;
+        if is_alike {
+            miss_count.store(0, Ordering::Relaxed);
+        } else {
+            miss_count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it is not worth trying any more.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.drift.0.miss_count.load(Ordering::Relaxed) >= MISS_COUNT_MAX
+    }
+
     /// Where new and earlier version share a chunk: how far into the new one, and the drift there. `ids` are the chunks
     /// of the new version from `at` on, of these lengths. What was seen last is remembered for whoever works on the
     /// parts that follow.
@@ -87,6 +112,7 @@ impl Earlier {
         let before = self.drift.get();
         if let Some((_, drift)) = anchors.last() {
             self.drift.set(*drift);
+            self.learn(true);
         }
         Anchors { before, anchors }
     }

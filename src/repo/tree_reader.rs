@@ -9,6 +9,7 @@ use crate::limits;
 use crate::repo::Repo;
 use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::error::{DamageReason, RepoError};
+use crate::wire::Bytes;
 
 /// Reads folders and chunk lists. Its methods may be called from several threads.
 pub struct TreeReader {
@@ -36,6 +37,23 @@ impl TreeReader {
         }
     }
 
+    /// The leaves of a folder, each with its first name, in order; that of a single one is left open. None of a folder of
+    /// more than two levels. For those who look for something that resembles them: what they hold is not read.
+    pub fn leaves(&self, id: NodeId) -> Result<Vec<(Bytes, NodeId)>, RepoError> {
+        let bytes = self.chunks.read_content(&id.content())?;
+        if !Node::is_branch(bytes.as_ref()) {
+            return Ok(vec![(Bytes::default(), id)]);
+        }
+        let Node::DirectoryBranch(DirectoryBranch { children }) = self.read_directory_node(id)? else {
+            return Ok(Vec::new());
+        };
+        let Some(first) = children.first() else { return Ok(Vec::new()) };
+        if Node::is_branch(self.chunks.read_content(&first.id.content())?.as_ref()) {
+            return Ok(Vec::new());
+        }
+        Ok(children.into_iter().map(|part| (part.first, part.id)).collect())
+    }
+
     /// The chunks of a file, in order. Anything but a file has none.
     pub fn chunks(&self, content: &Content) -> ChunkList<'_> {
         let (open, leaf) = match content {
@@ -45,7 +63,7 @@ impl TreeReader {
                 (Vec::new(), Vec::new())
             }
         };
-        ChunkList { reader: self, open, leaf: leaf.into_iter() }
+        ChunkList { reader: self, open, leaf: leaf.into_iter(), parts: Vec::new() }
     }
 
     /// The entry with this name in a folder.
@@ -203,9 +221,15 @@ pub struct ChunkList<'r> {
     reader: &'r TreeReader,
     open: Vec<std::vec::IntoIter<ListId>>,
     leaf: std::vec::IntoIter<ChunkRef>,
+    parts: Vec<ListId>,
 }
 
 impl ChunkList<'_> {
+    /// The nodes below the topmost one that were met since this was last asked.
+    pub fn take_parts(&mut self) -> Vec<ListId> {
+        std::mem::take(&mut self.parts)
+    }
+
     fn advance(&mut self) -> Result<Option<ChunkRef>, RepoError> {
         loop {
             if let Some(chunk) = self.leaf.next() {
@@ -222,6 +246,7 @@ impl ChunkList<'_> {
                     if self.open.len() < limits::NODE_LEVEL_COUNT_MAX =>
                 {
                     let children: Vec<_> = children.into_iter().map(|part| part.id).collect();
+                    self.parts.extend(&children);
                     self.open.push(children.into_iter());
                 }
                 Node::ListBranch(_) | Node::DirectoryLeaf(_) | Node::DirectoryBranch(_) => {

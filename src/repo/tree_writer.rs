@@ -12,6 +12,7 @@ use crate::id::{ListId, NodeId};
 use crate::limits;
 use crate::repo::chunk_writer::FrameWriter;
 use crate::repo::error::RepoError;
+use crate::wire::Bytes;
 
 /// Entries before a node may end.
 const ENTRY_COUNT_MIN: usize = 128;
@@ -55,9 +56,13 @@ impl<'w> TreeWriter<'w> {
         ends_node(blake3::keyed_hash(&self.split_key, name).as_bytes())
     }
 
-    fn put_directory_node(&mut self, node: &impl NodeBody) -> Result<NodeId, RepoError> {
+    fn put_directory_node(
+        &mut self,
+        node: &impl NodeBody,
+        earlier: Option<NodeId>,
+    ) -> Result<NodeId, RepoError> {
         let bytes = node.encode().map_err(RepoError::Unstorable)?;
-        self.frames.put_node(&bytes)
+        self.frames.put_node_version(&bytes, earlier)
     }
 
     fn put_list_node(&mut self, node: &impl NodeBody) -> Result<ListId, RepoError> {
@@ -78,9 +83,23 @@ pub struct DirectoryWriter {
     size: u64,
     above: Levels<DirectoryPart>,
     parts_size: u64,
+    earlier: Vec<(Bytes, NodeId)>,
 }
 
 impl DirectoryWriter {
+    /// A writer of a folder of which there is an earlier version with these leaves, each with its first name, in order.
+    /// New leaves may be stored as their differences from those.
+    pub fn resembling(earlier: Vec<(Bytes, NodeId)>) -> Self {
+        Self { earlier, ..Self::default() }
+    }
+
+    /// The leaf of the earlier version that lay where the open one begins.
+    fn earlier_leaf(&self) -> Option<NodeId> {
+        let first = &self.leaf.entries.first()?.name;
+        let after = self.earlier.partition_point(|(name, _)| name <= first);
+        self.earlier.get(after.saturating_sub(1)).map(|(_, id)| *id)
+    }
+
     /// Adds an entry, whose name is greater than that of the entry before.
     pub fn push(&mut self, entry: Entry, writer: &mut TreeWriter<'_>) -> Result<(), RepoError> {
         self.size = self.size.saturating_add(entry.size);
@@ -94,7 +113,7 @@ impl DirectoryWriter {
     }
 
     fn end_leaf(&mut self, writer: &mut TreeWriter<'_>) -> Result<(), RepoError> {
-        let id = writer.put_directory_node(&self.leaf)?;
+        let id = writer.put_directory_node(&self.leaf, self.earlier_leaf())?;
         let Some(first) = self.leaf.entries.first() else { return Ok(()) };
         let size = self.size - self.parts_size;
         let part = DirectoryPart {
@@ -113,7 +132,8 @@ impl DirectoryWriter {
     pub fn finish(mut self, writer: &mut TreeWriter<'_>) -> Result<WrittenDirectory, RepoError> {
         let size = self.size;
         if self.above.is_empty() {
-            return Ok(WrittenDirectory { id: writer.put_directory_node(&self.leaf)?, size });
+            let id = writer.put_directory_node(&self.leaf, self.earlier_leaf())?;
+            return Ok(WrittenDirectory { id, size });
         }
         if !self.leaf.entries.is_empty() {
             self.end_leaf(writer)?;
@@ -131,7 +151,7 @@ impl Part for DirectoryPart {
 
     fn join(children: Vec<Self>, writer: &mut TreeWriter<'_>) -> Result<Self, RepoError> {
         let branch = DirectoryBranch { children };
-        let id = writer.put_directory_node(&branch)?;
+        let id = writer.put_directory_node(&branch, None)?;
         let first = branch.children.first().expect("a branch ends after a part").first.clone();
         let entry_count = branch.children.iter().map(|part| part.entry_count).sum();
         let size = branch.children.iter().map(|part| part.size).fold(0, u64::saturating_add);

@@ -10,6 +10,7 @@ use kluis::check::{self, CheckOptions, DataPart};
 use kluis::event::Silent;
 use kluis::forget::{self, ForgetOptions};
 use kluis::id::{ContentId, SnapshotId};
+use kluis::index::{PackKind, PackRow};
 use kluis::prune::{self, PruneOptions, PruneReport, UnusedLimit};
 use kluis::repo::Repo;
 use kluis::storage::{MemoryStorage, Storage};
@@ -33,34 +34,38 @@ fn dump(night: u64) -> Vec<u8> {
     bytes
 }
 
-struct Nights {
+pub struct Nights {
     storage: MemoryStorage,
     source: TempDir,
     cache: TempDir,
-    repo: Arc<Repo>,
+    pub repo: Arc<Repo>,
 }
 
 impl Nights {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (source, cache) = (tempfile::tempdir().unwrap(), cache_folder());
         let (storage, repo) = init_in_memory(cache.path(), 1 << 20);
         Self { storage, source, cache, repo }
     }
 
-    fn root(&self) -> &Path {
+    pub fn root(&self) -> &Path {
         self.source.path()
     }
 
-    fn back_up(&self, base_depth_max: u8) -> BackupReport {
+    pub fn back_up(&self, base_depth_max: u8) -> BackupReport {
         let options = BackupOptions { base_depth_max, ..options(self.root()) };
         backup::run(&self.repo, &options, &Silent::default()).unwrap()
     }
 
-    /// How many frames lie how deep.
-    fn depths(&self) -> Vec<usize> {
+    /// How many frames of chunks lie how deep.
+    pub fn data_depths(&self) -> Vec<usize> {
+        self.depths(PackKind::Data)
+    }
+
+    fn depths(&self, kind: PackKind) -> Vec<usize> {
         let view = self.repo.sync_index().unwrap();
         let mut numbers = Vec::new();
-        view.visit_packs(&mut |number, _| numbers.push(number)).unwrap();
+        view.visit_packs(&mut |number, row| numbers.extend((row.kind == kind).then_some(number))).unwrap();
         let mut depths = Vec::new();
         for frame in numbers.into_iter().flat_map(|number| view.frames(number).unwrap()) {
             assert_eq!(frame.depth > 0, !frame.bases.is_empty());
@@ -71,11 +76,12 @@ impl Nights {
         depths
     }
 
-    /// Of all frames that rest on others: how deep, which codec, how long, on what.
+    /// Of all frames of files that rest on others: how deep, which codec, how long, on what.
     fn differences(&self) -> Vec<(u8, u8, u32, u32, Vec<ContentId>)> {
         let view = self.repo.sync_index().unwrap();
         let mut numbers = Vec::new();
-        view.visit_packs(&mut |number, _| numbers.push(number)).unwrap();
+        let mut add = |number, pack: PackRow| numbers.extend((pack.kind == PackKind::Data).then_some(number));
+        view.visit_packs(&mut add).unwrap();
         let frames = numbers.into_iter().flat_map(|number| view.frames(number).unwrap());
         let described = frames.filter(|frame| frame.depth > 0);
         let mut all: Vec<_> = described
@@ -112,7 +118,16 @@ impl Nights {
         self.assert_sound();
     }
 
-    fn assert_sound(&self) {
+    fn stored_bytes(&self, prefix: &str) -> usize {
+        let objects = self.storage.objects();
+        objects.iter().filter(|(name, _)| name.as_str().starts_with(prefix)).map(|(_, it)| it.len()).sum()
+    }
+
+    fn meta_bytes(&self) -> usize {
+        self.stored_bytes("meta/")
+    }
+
+    pub fn assert_sound(&self) {
         let options = CheckOptions { directories: true, data: Some(DataPart::All) };
         let report = check::run(&self.repo, &options, &Silent::default()).unwrap();
         assert!(!report.has_damage(), "{:?}", report.findings);
@@ -124,7 +139,7 @@ fn a_file_that_changes_in_every_chunk_is_stored_as_its_difference() {
     let nights = Nights::new();
     write(nights.root(), "dump", &dump(0));
     nights.back_up(DEPTH_MAX);
-    assert_eq!(nights.depths().len(), 1);
+    assert_eq!(nights.data_depths().len(), 1);
     let mut trees = vec![capture(nights.root())];
     for night in 1..6 {
         write(nights.root(), "dump", &dump(night));
@@ -135,7 +150,7 @@ fn a_file_that_changes_in_every_chunk_is_stored_as_its_difference() {
         }
         trees.push(capture(nights.root()));
     }
-    assert_eq!(nights.depths().len(), usize::from(DEPTH_MAX) + 1, "no frame lies deeper");
+    assert_eq!(nights.data_depths().len(), usize::from(DEPTH_MAX) + 1, "no frame lies deeper");
     for (tree, snapshot) in trees.iter().zip(snapshots(&nights.repo)) {
         assert_same(tree, &read_snapshot(&nights.repo, &snapshot, nights.root()));
     }
@@ -161,7 +176,7 @@ fn small_files_that_changed_share_frames_that_rest_on_their_earlier_versions() {
     let report = nights.back_up(DEPTH_MAX);
     assert!(report.bytes_new > 50 * 3000 && report.bytes_stored < 50 * 3000 / 3, "{report:?}");
     // One frame holds all that changed; what is new lies elsewhere.
-    assert_eq!(nights.depths().get(1), Some(&1));
+    assert_eq!(nights.data_depths().get(1), Some(&1));
     let newest = snapshots(&nights.repo).pop().unwrap();
     assert_same(&capture(nights.root()), &read_snapshot(&nights.repo, &newest, nights.root()));
     nights.assert_sound();
@@ -212,7 +227,7 @@ fn without_bases_everything_stands_by_itself() {
         write(nights.root(), "dump", &dump(night));
         nights.back_up(0);
     }
-    assert_eq!(nights.depths().len(), 1);
+    assert_eq!(nights.data_depths().len(), 1);
 }
 
 #[test]
@@ -220,10 +235,10 @@ fn what_does_not_resemble_its_earlier_version_stands_by_itself() {
     let nights = Nights::new();
     for night in 0..2 {
         write(nights.root(), "file", &noise(1 << 20, night));
-        write(nights.root(), "text", format!("night {night}\n").repeat(10_000).as_bytes());
+        write(nights.root(), "text", format!("{:?}", noise(10_000, 50 + night)).as_bytes());
         nights.back_up(DEPTH_MAX);
     }
-    assert_eq!(nights.depths().len(), 1);
+    assert_eq!(nights.data_depths().len(), 1);
 }
 
 #[test]
@@ -326,14 +341,89 @@ fn a_difference_is_stored_plainly_where_its_bases_are_kept_for_it_alone_and_cost
     write(nights.root(), "dump", &part);
     write(nights.root(), "only", &noise(300_000, 200));
     nights.back_up(DEPTH_MAX);
-    assert_eq!(nights.depths().len(), 2);
+    assert_eq!(nights.depths(PackKind::Data).len(), 2);
     std::fs::remove_file(nights.root().join("only")).unwrap();
     nights.back_up(DEPTH_MAX);
     let tree = capture(nights.root());
     let forgotten: Vec<_> = snapshots(&nights.repo).iter().take(2).map(|snapshot| snapshot.id).collect();
     nights.forget(&forgotten);
     nights.prune_all();
-    assert_eq!(nights.depths().len(), 1);
+    assert_eq!(nights.depths(PackKind::Data).len(), 1);
     assert!(nights.data_packs().values().sum::<usize>() < part.len() * 11 / 10);
     nights.assert_newest_is(&tree);
+}
+
+/// A thousand small files in folders of fifty, of which one in each second folder changes every night.
+fn write_folders(root: &Path, night: u64) {
+    for number in 0..1000 {
+        let seed = if number % 100 == 7 { 10_000 + 1000 * night + number } else { number };
+        write(root, &format!("{}/file-{number}", number / 50), &noise(100, seed));
+    }
+}
+
+#[test]
+fn folders_that_changed_are_stored_as_their_differences() {
+    let nights = Nights::new();
+    write_folders(nights.root(), 0);
+    nights.back_up(DEPTH_MAX);
+    let first = nights.meta_bytes();
+    let mut trees = vec![capture(nights.root())];
+    for night in 1..5 {
+        // Only what is different is written again, so that all other entries stay as they are.
+        for number in (7..1000).step_by(100) {
+            let name = format!("{}/file-{number}", number / 50);
+            write(nights.root(), &name, &noise(100, 10_000 + 1000 * night + number));
+        }
+        let before = nights.meta_bytes();
+        nights.back_up(DEPTH_MAX);
+        if night <= u64::from(DEPTH_MAX) {
+            // Ten folders of twenty: half of it all.
+            assert!(nights.meta_bytes() - before < first / 5, "{night}");
+        }
+        trees.push(capture(nights.root()));
+    }
+    assert_eq!(nights.depths(PackKind::Meta).len(), usize::from(DEPTH_MAX) + 1, "no frame lies deeper");
+    for (tree, snapshot) in trees.iter().zip(snapshots(&nights.repo)) {
+        assert_same(tree, &read_snapshot(&nights.repo, &snapshot, nights.root()));
+    }
+    nights.assert_sound();
+}
+
+#[test]
+fn a_folder_that_is_only_a_base_does_not_keep_what_was_in_it() {
+    let nights = Nights::new();
+    write_folders(nights.root(), 0);
+    for folder in 0..20 {
+        write(nights.root(), &format!("{folder}/large"), &noise(200_000, 5000 + folder));
+    }
+    nights.back_up(DEPTH_MAX);
+    for folder in 0..20 {
+        std::fs::remove_file(nights.root().join(format!("{folder}/large"))).unwrap();
+    }
+    nights.back_up(DEPTH_MAX);
+    assert!(nights.depths(PackKind::Meta).len() > 1, "the new folders rest on the old ones");
+    let tree = capture(nights.root());
+    let thorough =
+        PruneOptions { max_unused: UnusedLimit::Bytes(0), confirmed: true, ..PruneOptions::default() };
+    prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
+    let before = nights.stored_bytes("data/");
+    let list = nights.repo.snapshots().unwrap();
+    let oldest = snapshots(&nights.repo)[0].id;
+    forget::run(&nights.repo, &list, &[oldest], &ForgetOptions::default(), &Silent::default()).unwrap();
+    prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
+    assert!(nights.stored_bytes("data/") + 20 * 200_000 <= before + 100_000, "what was deleted is gone");
+    let again = prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
+    assert_eq!((again.packs_deleted, again.bytes_unused), (0, 0));
+    nights.assert_sound();
+    let left = snapshots(&nights.repo).pop().unwrap();
+    assert_same(&tree, &read_snapshot(&nights.repo, &left, nights.root()));
+    // What was deleted comes back: the old folders are needed as folders again, with all that is in them.
+    for folder in 0..20 {
+        write(nights.root(), &format!("{folder}/large"), &noise(200_000, 5000 + folder));
+    }
+    nights.back_up(DEPTH_MAX);
+    prune::run(&nights.repo, &thorough, &Silent::default()).unwrap();
+    nights.assert_sound();
+    let newest = snapshots(&nights.repo).pop().unwrap();
+    assert_same(&capture(nights.root()), &read_snapshot(&nights.repo, &newest, nights.root()));
 }

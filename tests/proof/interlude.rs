@@ -10,7 +10,8 @@ use kluis::units::ByteRange;
 
 type Interlude = Box<dyn FnOnce() + Send>;
 
-/// Passes everything on; before call number `at` the interlude is played, once.
+/// Passes everything on; before call number `at` the interlude is played, once. Calls of threads that
+/// compute are not counted.
 pub struct InterludeStorage {
     inner: MemoryStorage,
     at: u64,
@@ -34,6 +35,11 @@ impl InterludeStorage {
     }
 
     fn call(&self) -> &MemoryStorage {
+        // Threads that compute are shared by all operations of a process. What is played could wait for one of them,
+        // and that one for something that whoever sleeps has in hand; two processes would not.
+        if rayon::current_thread_index().is_some() {
+            return &self.inner;
+        }
         if self.calls.fetch_add(1, Ordering::Relaxed) == self.at {
             let interlude = self.interlude.lock().unwrap().take();
             interlude.into_iter().for_each(|play| play());

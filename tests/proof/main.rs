@@ -8,6 +8,7 @@ mod interlude;
 mod restored;
 mod tree;
 
+mod alike;
 mod bad_input;
 mod bases;
 mod counts;

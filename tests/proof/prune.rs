@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kluis::backup::{self, BackupError};
+use kluis::backup::{self, BackupError, BackupOptions};
 use kluis::check::{self, CheckOptions, DataPart};
 use kluis::event::Silent;
 use kluis::forget::{self, ForgetOptions};
@@ -66,7 +66,10 @@ impl Scene {
                 let seed = if small % 4 == night { 1000 * night + small } else { small };
                 write(&root, &format!("folder/{small}"), &noise(700, 5000 + seed));
             }
-            let id: SnapshotId = back_up_well(&repo, &root).snapshot_id.unwrap().parse().unwrap();
+            let base_depth_max = if has_bases { 3 } else { 0 };
+            let options = BackupOptions { base_depth_max, ..options(&root) };
+            let report = backup::run(&repo, &options, &Silent::default()).unwrap();
+            let id: SnapshotId = report.snapshot_id.unwrap().parse().unwrap();
             trees.insert(id, capture(&root));
             ids.push(id);
             std::fs::remove_file(root.join(format!("once-{night}"))).unwrap();

@@ -8,6 +8,7 @@
 mod edges;
 mod lost;
 mod references;
+mod resting;
 
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
@@ -41,6 +42,10 @@ pub(super) enum Work {
     Add(LocalNumber),
     /// One reference less.
     Drop(LocalNumber),
+    /// A frame more rests on the bytes of a node.
+    Rest(LocalNumber),
+    /// A frame less does.
+    Unrest(LocalNumber),
 }
 
 struct Block {

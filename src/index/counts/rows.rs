@@ -8,6 +8,7 @@
 //! | edges | local number | children, see [`encode_numbers`] |
 //! | parent | block 6, parent 8, big-endian | which entries of the block it refers to, as [`encode_numbers`] |
 //! | frame | pack 4, frame 2, big-endian | live count 4, bases as [`encode_numbers`] |
+//! | resting | local number | count 4 |
 //! | snapshot | id | state 1, root 8 |
 
 use redb::TableHandle;

@@ -49,7 +49,7 @@ fn all_children() -> BTreeMap<ContentId, Vec<ChildId>> {
 }
 
 /// A pack with some chunks or nodes, some of them in frames with bases. What rests on bases lies deeper than they
-/// do, whatever copies there are: each chunk is based at one depth only.
+/// do, whatever copies there are: each chunk is based at one depth only. Nodes rest on nodes, chunks on chunks.
 fn pack(number: u8) -> NewPack {
     let seed = 100_000 + 1000 * u64::from(number);
     let kind = if number % 4 == 3 { PackKind::Meta } else { PackKind::Data };
@@ -59,12 +59,9 @@ fn pack(number: u8) -> NewPack {
     for at in 0..3 + chosen(seed, 8) {
         let seed = seed + 20 * at;
         let depth = chosen(seed + 1, 4) as u8;
-        let base_end = if kind == PackKind::Meta { CHUNK_COUNT / 4 * 3 } else { CHUNK_COUNT };
         let bases = (0..if depth == 0 { 0 } else { 1 + chosen(seed + 2, 3) })
-            .map(|it| {
-                chosen(seed + 3 + it, base_end / 4) * 4 + chosen(seed + 6 + it, u64::from(depth.max(1)))
-            })
-            .map(id);
+            .map(|it| chosen(seed + 3 + it, count / 4) * 4 + chosen(seed + 6 + it, u64::from(depth.max(1))))
+            .map(|base| id(first + base));
         let bases: Vec<_> = bases.collect();
         frames.push(FrameRow {
             offset: 64 + 1000 * at as u32,
@@ -77,11 +74,8 @@ fn pack(number: u8) -> NewPack {
         });
         for place in 0..chosen(seed + 10, 4) {
             let wanted = chosen(seed + 11 + place, count);
-            // A chunk of this level is based at this depth; nodes are nobody's base.
-            let number = match (kind, depth) {
-                (PackKind::Meta, _) | (_, 0) => wanted,
-                (PackKind::Data, depth) => wanted / 4 * 4 + u64::from(depth),
-            };
+            // A chunk or node of this level is based at this depth.
+            let number = if depth == 0 { wanted } else { wanted / 4 * 4 + u64::from(depth) };
             places.push(NewPlace {
                 key: id(first + number).prefix(),
                 frame: at as u16,

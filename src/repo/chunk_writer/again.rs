@@ -105,7 +105,11 @@ impl FrameWriter<'_> {
             }
         }
         match reader.read_bases(&entry.bases, entry.depth) {
-            Ok(read) => Ok(Prefix { bases: entry.bases.clone(), read, depth }),
+            Ok(read) => {
+                let lens = read.lens.iter().map(|len| *len as u32);
+                let bases = entry.bases.iter().copied().zip(lens).collect();
+                Ok(Prefix { bases, read, depth })
+            }
             Err(_) => Ok(Prefix::default()),
         }
     }
@@ -121,7 +125,7 @@ impl FrameWriter<'_> {
         is_worth_it: Option<&dyn Fn(u64, u64) -> bool>,
     ) -> Result<(), RepoError> {
         if prefix.bases.is_empty() {
-            return self.put_run(chunks, plain, &[]);
+            return self.put_run(chunks, plain, &[]).map(drop);
         }
         let turn = self.writer.turns.wait();
         let is_whole = chunks.len() == frame.entry.chunks.len();
@@ -140,20 +144,16 @@ impl FrameWriter<'_> {
                 let whole_len = self.compressor.compress(plain).1.len();
                 is_worth_it(stored.len() as u64, whole_len as u64)
             });
+        let mut chunks = chunks;
         if is_difference {
-            let stored_len = stored.len() as u32;
-            let bases = prefix.bases.clone();
-            let entry =
-                FrameEntry { codec: Codec::ZstdPrefix, depth: prefix.depth, stored_len, bases, chunks };
-            if let Some(proof) = self.writer.prove(&entry, stored, prefix)? {
-                drop(turn);
-                return self.writer.append(self.kind, entry, stored, Some(proof));
+            let entry = prefix.frame(Codec::ZstdPrefix, stored, chunks);
+            match self.writer.append_against(self.kind, entry, stored, prefix)? {
+                None => return Ok(()),
+                Some(refused) => chunks = refused.chunks,
             }
-            drop(turn);
-            return self.put_run(entry.chunks, plain, &[]);
         }
         drop(turn);
-        self.put_run(chunks, plain, &[])
+        self.put_run(chunks, plain, &[]).map(drop)
     }
 }
 

@@ -8,7 +8,7 @@ use redb::{ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::super::rows::{LocalNumber, PackState, decode_numbers, encode_numbers, parent_key};
 use super::super::{EDGES, FRAME_EDGES, META_EDGE_BYTES, PARENTS};
-use super::{Ledger, Vertex, Work};
+use super::{Ledger, Vertex};
 use crate::index::error::IndexError;
 use crate::index::rows::{decode_frame, opened, pair_key, sealed};
 use crate::index::{FRAMES, FrameRow, META, PackNumber};
@@ -51,7 +51,8 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         }
         bases.sort_unstable();
         bases.dedup();
-        self.work.extend(bases.iter().copied().map(Work::Add));
+        let rest = self.resting_work(PackNumber(at.0), true)?;
+        self.work.extend(bases.iter().copied().map(rest));
         self.put_parent(LocalNumber::frame(at), &bases);
         self.vertex(at)?.bases = bases;
         Ok(())

@@ -15,6 +15,14 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             match work {
                 Work::Add(number) => drop(self.add_reference(number)?),
                 Work::Drop(number) => self.drop_reference(number)?,
+                Work::Rest(number) => {
+                    self.change_resting(number, 1)?;
+                    self.add_reference(number)?;
+                }
+                Work::Unrest(number) => {
+                    self.change_resting(number, -1)?;
+                    self.drop_reference(number)?;
+                }
             }
             self.spill_if_full()?;
         }
@@ -42,7 +50,8 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
         entry.subtract()?;
         let mut after = *entry;
         self.change_count += 1;
-        if after.count() > 0 {
+        let count = after.count();
+        if count > 0 && !(after.is_expanded() && self.resting_count(number)? == count) {
             return Ok(());
         }
         if after.is_expanded() {
@@ -50,6 +59,9 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             self.work.extend(children.into_iter().map(Work::Drop));
             after.set_expanded(false);
             *self.entry_mut(number)? = after;
+        }
+        if count > 0 {
+            return Ok(());
         }
         let keeper = self.keeper(number, after)?;
         self.fall(keeper)?;
@@ -107,7 +119,8 @@ impl<W: Borrow<WriteTransaction>> Ledger<W> {
             if vertex.live_count == 0 {
                 let bases = std::mem::take(&mut vertex.bases);
                 self.remove_parent(LocalNumber::frame((keeper.pack().0, entry.frame())), &bases);
-                self.work.extend(bases.into_iter().map(Work::Drop));
+                let unrest = self.resting_work(keeper.pack(), false)?;
+                self.work.extend(bases.into_iter().map(unrest));
             }
         }
         Ok(())
