@@ -23,7 +23,7 @@ impl<T: Default> Shelf<T> {
     /// One that is there, as it was left, or a new one. Dropped, it comes back.
     pub fn take(&self) -> Taken<T> {
         let spare = self.spare().pop();
-        Taken { thing: Some(spare.unwrap_or_default()), shelf: self.clone() }
+        Taken { thing: Some(spare.unwrap_or_default()), shelf: Some(self.clone()) }
     }
 }
 
@@ -49,11 +49,24 @@ impl Shelf<Vec<u8>> {
     }
 }
 
-/// Something from a [`Shelf`].
+/// Something from a [`Shelf`], or from nowhere.
 pub struct Taken<T> {
     /// There until it is dropped.
     thing: Option<T>,
-    shelf: Shelf<T>,
+    /// Where it comes back to.
+    shelf: Option<Shelf<T>>,
+}
+
+impl<T: Default> Default for Taken<T> {
+    fn default() -> Self {
+        T::default().into()
+    }
+}
+
+impl<T> From<T> for Taken<T> {
+    fn from(thing: T) -> Self {
+        Self { thing: Some(thing), shelf: None }
+    }
 }
 
 impl<T> Deref for Taken<T> {
@@ -72,8 +85,9 @@ impl<T> DerefMut for Taken<T> {
 
 impl<T> Drop for Taken<T> {
     fn drop(&mut self) {
-        let mut spare = self.shelf.spare();
-        if spare.len() < self.shelf.0.spare_count_max {
+        let Some(shelf) = &self.shelf else { return };
+        let mut spare = shelf.spare();
+        if spare.len() < shelf.0.spare_count_max {
             spare.extend(self.thing.take());
         }
     }

@@ -20,7 +20,7 @@ use crate::backup::top::{self, Above, Top};
 use crate::backup::work::Worker;
 use crate::backup::{BackupError, Outcome, Run, owner_names};
 use crate::chunker::Chunker;
-use crate::event::{Problem, Progress};
+use crate::event::{Problem, Progress, with_causes};
 use crate::format::tree::{ChunkRef, Content, Entry, EntryKind};
 use crate::id::{ContentId, NodeId};
 use crate::repo::{FRAME_BYTES_TARGET_DATA, RepoError, TreeReader};
@@ -321,7 +321,7 @@ impl<'a> Scanner<'a> {
             (Some(same), _) => entry.extensions = same.extensions.clone(),
             (None, Some(path)) => {
                 if let Err(error) = self.reader.read_folder_extras(path, &mut entry) {
-                    self.report(Problem { path: path.path(), message: top::chain(&error) });
+                    self.report(Problem { path: path.path(), message: with_causes(&error) });
                     is_whole = false;
                 }
             }

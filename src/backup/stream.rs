@@ -8,13 +8,12 @@ use crate::backup::alike::likeness;
 use crate::backup::parent::{EarlierVersion, earlier_version};
 use crate::backup::scan::{self, Scanner};
 use crate::backup::step::{FileOutcome, FilePart, Step};
-use crate::backup::top::chain;
 use crate::backup::work::{data_stretches, finish_entry, holes, open_problem, take_over};
 use crate::backup::{
     BackupError, BackupOptions, BackupReport, Outcome, Run, attempt, is_fenced, owner_names,
 };
 use crate::chunker::Chunker;
-use crate::event::{Observer, Problem, Progress};
+use crate::event::{Observer, Problem, Progress, with_causes};
 use crate::format::tree::{Content, Entry, EntryKind, SparseMap};
 use crate::id::NodeId;
 use crate::repo::{Repo, TreeReader, retry_when_fenced};
@@ -112,7 +111,7 @@ impl<'a> LargeFile<'a> {
         file.advise_sequential();
         let opened = *file.opened();
         take_over(&opened, &mut entry);
-        let problem = file.read_extras(&mut entry).err().map(|error| chain(&error));
+        let problem = file.read_extras(&mut entry).err().map(|error| with_causes(&error));
         let map = holes(&file, &opened, found.allocated_bytes);
         let stretches = data_stretches(opened.size, &map).into_iter();
         let cutter = PartCutter::new(buffers, earlier);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::event::Problem;
+use crate::event::{Problem, with_causes};
 use crate::format::tree::{Entry, EntryKind};
 use crate::source::{Found, Root, SourceError, clean_path};
 use crate::wire::Bytes;
@@ -54,7 +54,7 @@ pub fn open(sources: &[PathBuf]) -> Result<Sources, SourceError> {
             }
             Err(error) => {
                 let message = match &error {
-                    SourceError::EmptyPath => chain(&error),
+                    SourceError::EmptyPath => with_causes(&error),
                     // The problem names the path already.
                     SourceError::Unreadable { source, .. } => format!("it could not be opened: {source}"),
                 };
@@ -110,15 +110,4 @@ fn folder_entry(path: &Path) -> Option<Entry> {
     }
     let (_, found) = Root::open(&path.join(".").canonicalize().ok()?).ok()?;
     Some(Entry { name, ..found.entry })
-}
-
-/// An error with all its causes, as one text.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -7,9 +7,8 @@ use crossbeam_channel::Receiver;
 use crate::backup::Run;
 use crate::backup::scan::raise;
 use crate::backup::step::{FileOutcome, FilePart, FileTask, Task};
-use crate::backup::top::chain;
 use crate::chunker::Chunker;
-use crate::event::{Problem, Progress};
+use crate::event::{Problem, Progress, with_causes};
 use crate::format::tree::{ChunkRef, Entry, EntryKind, Hole, SparseMap, tag};
 use crate::id::ContentId;
 use crate::index::PackKind;
@@ -114,7 +113,7 @@ impl<'a> Worker<'a> {
         let FileTask { folder, found, was_there, .. } = task;
         let mut entry = found.entry;
         let outcome = self.reader.read_extras(&folder, &mut entry);
-        let problem = outcome.err().map(|error| self.problem(&folder, &entry.name, chain(&error)));
+        let problem = outcome.err().map(|error| self.problem(&folder, &entry.name, with_causes(&error)));
         FileOutcome { entry: Some(entry), chunks: Vec::new(), problem, was_there, bytes_read: 0 }
     }
 
@@ -160,7 +159,7 @@ impl<'a> Worker<'a> {
     ) -> Result<ReadFile, RepoError> {
         let opened = *file.opened();
         take_over(&opened, entry);
-        let mut problem = file.read_extras(entry).err().map(|error| chain(&error));
+        let mut problem = file.read_extras(entry).err().map(|error| with_causes(&error));
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.clear();
         let map = holes(file, &opened, allocated_bytes);

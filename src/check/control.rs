@@ -41,11 +41,8 @@ pub fn check(
         };
         let is_dead = matches!(object, Named::Snapshot(id) if forgotten.get(*id).is_some());
         for finding in found.into_findings() {
-            findings.add(match () {
-                () if is_over => finding.of_what_is_over(),
-                () if is_dead => finding.of_what_is_dead(),
-                () => finding,
-            });
+            let finding = if is_over { finding.of_what_is_over() } else { finding };
+            findings.add(if is_dead { finding.of_what_is_dead() } else { finding });
         }
     }
     leases(repo, listed, findings)

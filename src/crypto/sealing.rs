@@ -49,19 +49,6 @@ impl SealingKey {
         into.extend_from_slice(&tag);
     }
 
-    /// Verifies and decrypts `buffer` in place. After an error it is as it was.
-    pub fn open(
-        &self,
-        position: u64,
-        aad: &[u8],
-        buffer: &mut [u8],
-        tag: &[u8; TAG_BYTES],
-    ) -> Result<(), OpenError> {
-        let nonce = nonce(position).into();
-        let opened = self.0.decrypt_inout_detached(&nonce, aad, InOutBuf::from(buffer), tag.into());
-        opened.map_err(|_| OpenError::Altered)
-    }
-
     /// Writes what `sealed`, which ends in its tag, holds into `into`, which is as long as that. After an error `into` is as
     /// it was.
     pub fn open_into(
@@ -86,11 +73,12 @@ impl SealingKey {
         sealed: &[u8],
         into: &mut Vec<u8>,
     ) -> Result<(), OpenError> {
-        let (message, tag) = sealed.split_last_chunk().ok_or(OpenError::TooShort { len: sealed.len() })?;
+        let too_short = OpenError::TooShort { len: sealed.len() };
+        let message_len = sealed.len().checked_sub(TAG_BYTES).ok_or(too_short)?;
         let start = into.len();
-        into.extend_from_slice(message);
-        let (_, buffer) = into.split_at_mut(start);
-        let opened = self.open(position, aad, buffer, tag);
+        into.resize(start + message_len, 0);
+        let (_, room) = into.split_at_mut(start);
+        let opened = self.open_into(position, aad, sealed, room);
         if opened.is_err() {
             into.truncate(start);
         }

@@ -39,7 +39,7 @@ pub struct FrameEntry {
     pub depth: u8,
     /// Bytes before sealing; in the pack there are [`crate::format::container::TAG_LEN`] more.
     pub stored_len: u32,
-    /// Chunks whose plain bytes, end to end, are the prefix for the compressor.
+    /// Chunks, or in packs of nodes nodes, whose plain bytes, end to end, are the prefix for the compressor.
     pub bases: Vec<ContentId>,
     /// What it holds, in order.
     pub chunks: Vec<ChunkEntry>,

@@ -11,10 +11,11 @@ use crate::id::{ChunkId, ContentId};
 use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
-use crate::repo::frame_cache::{Buffers, FrameCache};
+use crate::repo::frame_cache::FrameCache;
 use crate::repo::pack_sealing::{FrameOpener, OpenedFrame, SealedFrame, content_id, object_kind};
 use crate::repo::view::View;
 use crate::repo::{Repo, names, sealing};
+use crate::shelf::{Shelf, Taken};
 use crate::storage::ObjectName;
 use crate::units::ByteRange;
 
@@ -22,6 +23,8 @@ use crate::units::ByteRange;
 const CACHE_BYTES_MAX: usize = 32 << 20;
 /// The same where frames rest on others: what a few neighbours rest on, several levels down.
 const CACHE_BYTES_MAX_WITH_BASES: usize = 96 << 20;
+/// Buffers that nobody uses are kept up to so many.
+const BUFFER_COUNT_MAX: usize = 8;
 /// Frames with less than so much between them are read in one go.
 const GAP_BYTES_MAX: u64 = 128 << 10;
 /// Bytes read in one go, unless one frame alone is longer.
@@ -51,8 +54,9 @@ pub struct ChunkReader {
     view: Arc<View>,
     packs: Mutex<HashMap<PackNumber, Arc<OpenPack>>>,
     cache: Mutex<FrameCache>,
-    scratch: Mutex<Vec<Scratch>>,
-    prefixes: Mutex<Buffers>,
+    scratch: Shelf<Scratch>,
+    /// For plain bytes of frames in the cache, and of bases.
+    buffers: Shelf<Vec<u8>>,
     opening: Mutex<HashMap<FrameKey, Arc<Mutex<()>>>>,
     index_doubt: IndexDoubt,
 }
@@ -91,14 +95,14 @@ struct Scratch {
 #[derive(Default)]
 pub struct BaseBytes {
     /// The plain bytes of all bases, end to end.
-    pub bytes: Vec<u8>,
+    pub bytes: Taken<Vec<u8>>,
     /// How long each is.
     pub lens: Vec<usize>,
 }
 
 /// A chunk or node inside an opened frame.
 pub struct Located {
-    frame: Arc<Vec<u8>>,
+    frame: Arc<Taken<Vec<u8>>>,
     start: usize,
     end: usize,
 }
@@ -126,8 +130,8 @@ impl ChunkReader {
             view,
             packs: Mutex::default(),
             cache: Mutex::new(FrameCache::new(cache_bytes)),
-            scratch: Mutex::default(),
-            prefixes: Mutex::default(),
+            scratch: Shelf::new(usize::MAX),
+            buffers: Shelf::new(BUFFER_COUNT_MAX),
             opening: Mutex::default(),
             index_doubt: IndexDoubt::default(),
         }
@@ -222,23 +226,11 @@ impl ChunkReader {
         let rows = frames.iter().map(|frame| Ok((*frame, self.frame(pack, *frame)?)));
         let rows = rows.collect::<Result<Vec<_>, RepoError>>()?;
         let pack = self.open_pack(pack)?;
-        let mut scratch = self.take_scratch();
+        let mut scratch = self.scratch.take();
         for run in runs(&rows) {
             self.read_run(&pack, run, &mut scratch, visit);
         }
-        self.scratch.lock().expect("no holder of this lock panics").push(scratch);
         Ok(())
-    }
-
-    fn take_scratch(&self) -> Scratch {
-        let pooled = self.scratch.lock().expect("no holder of this lock panics").pop();
-        let mut scratch = pooled.unwrap_or_default();
-        // The cache has kept the one that it had: see `read_into_cache`.
-        if !scratch.opener.has_buffer() {
-            let buffer = self.cache.lock().expect("no holder of this lock panics").buffer();
-            scratch.opener.take_plain(buffer);
-        }
-        scratch
     }
 
     fn read_run(
@@ -300,13 +292,11 @@ impl ChunkReader {
             sealed,
             prefix: &bases.bytes,
         };
-        let opened = opener.open(&pack.key, &frame).map_err(damaged);
-        self.give_back(bases);
-        opened
+        opener.open(&pack.key, &frame).map_err(damaged)
     }
 
     /// The plain bytes of the bases of a frame of this depth, end to end, compared with their ids.
-    pub fn prefix_of(&self, bases: &[ContentId], depth: u8) -> Result<Vec<u8>, DamageReason> {
+    pub fn prefix_of(&self, bases: &[ContentId], depth: u8) -> Result<Taken<Vec<u8>>, DamageReason> {
         let read = self.read_bases(bases, depth)?;
         self.verify_bases(bases, &read)?;
         Ok(read.bytes)
@@ -331,8 +321,7 @@ impl ChunkReader {
             return Ok(BaseBytes::default());
         }
         // Only now: while frames further down are opened nobody holds a buffer for nothing.
-        let mut bytes = self.prefixes.lock().expect("no holder of this lock panics").take();
-        bytes.reserve_exact(len);
+        let mut bytes = self.buffers.buffer(len);
         located.iter().for_each(|chunk| bytes.extend_from_slice(chunk.as_ref()));
         Ok(BaseBytes { bytes, lens: located.iter().map(|chunk| chunk.as_ref().len()).collect() })
     }
@@ -353,13 +342,6 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// Keeps the buffer for the next ones.
-    pub fn give_back(&self, read: BaseBytes) {
-        if read.bytes.capacity() > 0 {
-            self.prefixes.lock().expect("no holder of this lock panics").give(read.bytes);
-        }
-    }
-
     /// The plain bytes at a place, through the cache of opened frames. Their id is not looked at.
     pub fn read_place(&self, place: Place) -> Result<Located, RepoError> {
         let frame = self.read_cached_frame(place.pack, place.frame)?;
@@ -372,13 +354,13 @@ impl ChunkReader {
         Ok(Located { frame, start, end })
     }
 
-    fn cached(&self, key: FrameKey) -> Option<Arc<Vec<u8>>> {
+    fn cached(&self, key: FrameKey) -> Option<Arc<Taken<Vec<u8>>>> {
         self.cache.lock().expect("no holder of this lock panics").get(key)
     }
 
     /// Neighbours rest on the same frames: whoever comes second waits for the first instead of opening it as well. Nobody
     /// waits in a circle, because whoever opens a frame waits for less deep ones only.
-    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Arc<Vec<u8>>, RepoError> {
+    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Arc<Taken<Vec<u8>>>, RepoError> {
         let key = (pack, frame);
         if let Some(found) = self.cached(key) {
             return Ok(found);
@@ -395,14 +377,15 @@ impl ChunkReader {
         outcome
     }
 
-    fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Arc<Vec<u8>>, RepoError> {
+    fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Arc<Taken<Vec<u8>>>, RepoError> {
         let rows = [(frame, self.frame(pack, frame)?)];
         let open_pack = self.open_pack(pack)?;
-        let mut scratch = self.take_scratch();
+        let mut scratch = self.scratch.take();
         let mut outcome = Err(RepoError::Ended);
         self.read_run(&open_pack, &rows, &mut scratch, &mut |_, opened| outcome = opened.map(|_| ()));
-        let plain = Arc::new(scratch.opener.take_plain(Vec::new()));
-        self.scratch.lock().expect("no holder of this lock panics").push(scratch);
+        let mut plain = self.buffers.take();
+        scratch.opener.swap_plain(&mut plain);
+        let plain = Arc::new(plain);
         outcome?;
         self.cache.lock().expect("no holder of this lock panics").insert((pack, frame), Arc::clone(&plain));
         Ok(plain)

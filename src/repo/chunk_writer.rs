@@ -524,11 +524,11 @@ impl FrameWriter<'_> {
         if parts.iter().all(|(_, _, is_alike)| *is_alike) {
             let frame = prefix.frame(codec, stored, chunks);
             let refused = self.writer.append_against(self.kind, frame, stored, &prefix)?;
-            self.writer.base_reader.give_back(prefix.read);
+            drop(prefix);
             drop(turn);
             return refused.map_or(Ok(()), |frame| self.write_plainly(frame.chunks, plain).map(drop));
         }
-        self.writer.base_reader.give_back(prefix.read);
+        drop(prefix);
         drop(turn);
         let mut chunks = chunks.into_iter();
         let mut alike = OpenFrame::default();
@@ -558,7 +558,7 @@ impl FrameWriter<'_> {
         let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
         let frame = prefix.frame(codec, stored, chunks);
         let refused = self.writer.append_against(self.kind, frame, stored, &prefix)?;
-        self.writer.base_reader.give_back(prefix.read);
+        drop(prefix);
         drop(turn);
         refused.map_or(Ok(codec), |frame| self.write_plainly(frame.chunks, plain))
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::index::PackNumber;
+use crate::shelf::Taken;
 
 type Key = (PackNumber, u16);
 
@@ -12,53 +13,18 @@ pub struct FrameCache {
     bytes_max: usize,
     bytes: usize,
     tick: u64,
-    frames: HashMap<Key, (u64, Arc<Vec<u8>>)>,
+    frames: HashMap<Key, (u64, Arc<Taken<Vec<u8>>>)>,
     by_use: BTreeMap<u64, Key>,
-    free: Buffers,
-}
-
-/// Buffers of frames that nobody holds any more. Fresh memory costs as much as expanding into it.
-#[derive(Default)]
-pub struct Buffers(Vec<Vec<u8>>);
-
-impl Buffers {
-    /// Buffers kept.
-    const COUNT_MAX: usize = 4;
-
-    /// An empty buffer.
-    pub fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
-    }
-
-    /// Keeps a buffer for the next one who needs one.
-    pub fn give(&mut self, mut buffer: Vec<u8>) {
-        if self.0.len() < Self::COUNT_MAX {
-            buffer.clear();
-            self.0.push(buffer);
-        }
-    }
 }
 
 impl FrameCache {
     /// An empty cache for so many plain bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self {
-            bytes_max,
-            bytes: 0,
-            tick: 0,
-            frames: HashMap::new(),
-            by_use: BTreeMap::new(),
-            free: Buffers::default(),
-        }
-    }
-
-    /// A buffer to expand a frame into.
-    pub fn buffer(&mut self) -> Vec<u8> {
-        self.free.take()
+        Self { bytes_max, bytes: 0, tick: 0, frames: HashMap::new(), by_use: BTreeMap::new() }
     }
 
     /// A frame, if it is there; it is now the most recently used one.
-    pub fn get(&mut self, key: Key) -> Option<Arc<Vec<u8>>> {
+    pub fn get(&mut self, key: Key) -> Option<Arc<Taken<Vec<u8>>>> {
         let (used, plain) = self.frames.get_mut(&key)?;
         self.tick += 1;
         self.by_use.remove(used);
@@ -68,7 +34,7 @@ impl FrameCache {
     }
 
     /// Adds a frame and lets the least recently used ones go. One that is larger than the cache is not kept.
-    pub fn insert(&mut self, key: Key, plain: Arc<Vec<u8>>) {
+    pub fn insert(&mut self, key: Key, plain: Arc<Taken<Vec<u8>>>) {
         if plain.len() > self.bytes_max || self.frames.contains_key(&key) {
             return;
         }
@@ -80,9 +46,6 @@ impl FrameCache {
             let Some((_, oldest)) = self.by_use.pop_first() else { break };
             if let Some((_, gone)) = self.frames.remove(&oldest) {
                 self.bytes -= gone.len();
-                if let Ok(buffer) = Arc::try_unwrap(gone) {
-                    self.free.give(buffer);
-                }
             }
         }
     }
@@ -91,23 +54,31 @@ impl FrameCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shelf::Shelf;
 
     #[test]
     fn what_was_used_last_stays() {
         let mut cache = FrameCache::new(10);
         let key = |frame| (PackNumber(1), frame);
+        let shelf = Shelf::new(4);
+        let plain = |len| {
+            let mut plain = shelf.buffer(len);
+            plain.resize(len, 0);
+            Arc::new(plain)
+        };
         for frame in 0..2 {
-            cache.insert(key(frame), Arc::new(vec![0; 5]));
+            cache.insert(key(frame), plain(5));
         }
         assert!(cache.get(key(0)).is_some());
-        cache.insert(key(2), Arc::new(vec![0; 5]));
+        cache.insert(key(2), plain(5));
         assert!(cache.get(key(0)).is_some());
         assert!(cache.get(key(1)).is_none());
-        cache.insert(key(3), Arc::new(vec![0; 11]));
+        cache.insert(key(3), plain(11));
         assert!(cache.get(key(3)).is_none());
         assert_eq!(cache.bytes, 10);
         // The one that went left its buffer.
-        assert!(cache.buffer().capacity() >= 5);
-        assert_eq!(cache.buffer().capacity(), 0);
+        let (left, none) = (shelf.take(), shelf.take());
+        assert!(left.capacity() >= 5);
+        assert_eq!(none.capacity(), 0);
     }
 }

@@ -265,7 +265,7 @@ impl FrameHash {
 /// How it is found out that a frame expands to its chunks.
 pub enum Proof {
     /// By expanding it after these plain bytes of its bases.
-    Prefix(Vec<u8>),
+    Prefix(Taken<Vec<u8>>),
     /// It was expanded already, and had this hash then: if it still has it, that holds of it.
     Expanded(FrameHash),
 }
@@ -318,7 +318,6 @@ pub fn verify_pack(
 #[derive(Default)]
 pub struct FrameOpener {
     expander: Expander,
-    /// As long as the longest frame so far.
     stored: Vec<u8>,
     plain: Vec<u8>,
 }
@@ -355,26 +354,19 @@ impl FrameOpener {
         key: &SealingKey,
         frame: &SealedFrame<'_>,
     ) -> Result<OpenedFrame<'_>, DamageReason> {
-        let stored_len = frame.sealed.len().checked_sub(TAG_LEN).ok_or(DamageReason::Short)?;
-        if self.stored.len() < stored_len {
-            self.stored.resize(stored_len, 0);
-        }
-        let stored = self.stored.get_mut(..stored_len).expect("it was made that long");
-        key.open_into(frame.position, frame.additional_data, frame.sealed, stored)?;
         let plain_len = frame.plain_len as usize;
         if frame.codec == Codec::Stored {
-            if stored_len != plain_len {
-                return Err(DamageReason::Expand);
-            }
-            // Whoever takes the plain bytes away takes them from here.
-            self.plain.clear();
-            self.plain.extend_from_slice(stored);
-            return Ok(OpenedFrame { stored: &self.plain, plain: &self.plain });
+            open_over(key, frame.position, frame.additional_data, frame.sealed, &mut self.plain)?;
+            let is_whole = self.plain.len() == plain_len;
+            let opened = OpenedFrame { stored: &self.plain, plain: &self.plain };
+            return if is_whole { Ok(opened) } else { Err(DamageReason::Expand) };
         }
+        open_over(key, frame.position, frame.additional_data, frame.sealed, &mut self.stored)?;
         self.plain.clear();
-        let expanded = self.expander.expand(frame.codec, stored, frame.prefix, plain_len, &mut self.plain);
+        let expanded =
+            self.expander.expand(frame.codec, &self.stored, frame.prefix, plain_len, &mut self.plain);
         expanded.map_err(|_| DamageReason::Expand)?;
-        Ok(OpenedFrame { stored, plain: &self.plain })
+        Ok(OpenedFrame { stored: &self.stored, plain: &self.plain })
     }
 
     /// Whether a frame that is not sealed yet expands to chunks with the ids that it names.
@@ -392,14 +384,9 @@ impl FrameOpener {
         verify_ids(ids, frame, &self.plain)
     }
 
-    /// Whether there is a buffer to expand into.
-    pub fn has_buffer(&self) -> bool {
-        self.plain.capacity() > 0
-    }
-
-    /// The plain bytes of the frame that was opened last; the next one is put into `buffer`.
-    pub fn take_plain(&mut self, buffer: Vec<u8>) -> Vec<u8> {
-        std::mem::replace(&mut self.plain, buffer)
+    /// Exchanges the plain bytes of the frame that was opened last for a buffer that the next one is put into.
+    pub fn swap_plain(&mut self, buffer: &mut Vec<u8>) {
+        std::mem::swap(&mut self.plain, buffer);
     }
 
     fn open_and_verify(
@@ -415,8 +402,7 @@ impl FrameOpener {
         let prefix = match proof {
             Proof::Prefix(prefix) => prefix,
             Proof::Expanded(hash) => {
-                self.stored.clear();
-                key.open_to(position, additional_data, sealed, &mut self.stored)?;
+                open_over(key, position, additional_data, sealed, &mut self.stored)?;
                 let is_same = FrameHash::of(frame, &self.stored) == *hash;
                 return if is_same { Ok(()) } else { Err(DamageReason::Altered) };
             }
@@ -426,6 +412,18 @@ impl FrameOpener {
             SealedFrame { position, codec: frame.codec, plain_len, additional_data, sealed, prefix };
         verify_ids(ids, frame, self.open(key, &sealed_frame)?.plain)
     }
+}
+
+/// Opens a sealed message into a buffer, which becomes as long as that.
+fn open_over(
+    key: &SealingKey,
+    position: u64,
+    additional_data: &[u8],
+    sealed: &[u8],
+    into: &mut Vec<u8>,
+) -> Result<(), DamageReason> {
+    into.resize(sealed.len().checked_sub(TAG_LEN).ok_or(DamageReason::Short)?, 0);
+    Ok(key.open_into(position, additional_data, sealed, into)?)
 }
 
 /// Whether these bytes are the chunks that a frame names.

@@ -30,6 +30,7 @@ use crate::repo::index_sync::new_packs;
 use crate::repo::pack_sealing::{self, FrameHash, PackBody, Proof, SealedPack};
 use crate::repo::sealing::SaltSource;
 use crate::repo::{Repo, create_resolved, names, sealing};
+use crate::shelf::Taken;
 use crate::storage::Created;
 
 /// Packs being sealed, verified or stored at the same time. One waits for the disk while the other computes.
@@ -245,7 +246,7 @@ impl Shared {
     ) -> Result<(), RepoError> {
         let proof_of = |position: usize, frame: &FrameEntry| match expanded.get(position).copied().flatten() {
             Some(hash) => Ok(Proof::Expanded(hash)),
-            None if frame.bases.is_empty() => Ok(Proof::Prefix(Vec::new())),
+            None if frame.bases.is_empty() => Ok(Proof::Prefix(Taken::default())),
             None => Err(DamageReason::Expand),
         };
         let verified = pack_sealing::verify_pack(

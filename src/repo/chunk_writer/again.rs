@@ -86,7 +86,6 @@ impl FrameWriter<'_> {
             let chunks = runs.into_iter().flat_map(|run| run.chunks).collect();
             self.put_difference(frame, chunks, &plain, &prefix, is_worth_it)?;
         }
-        reader.give_back(prefix.read);
         Ok(true)
     }
 

@@ -99,6 +99,6 @@ fn a_difference_is_verified_after_its_bases_and_by_its_ids() {
     assert!(matches!(opener.verify_stored(&keys.ids, &altered, &stored, &base), Err(DamageReason::Id)));
     // The same says the pack itself, with the bases at hand.
     let pack = sealed(&keys, frame, &stored, None);
-    assert!(damage(&keys, &pack, &|_, _| Ok(Proof::Prefix(base.clone()))).is_none());
-    assert!(damage(&keys, &pack, &|_, _| Ok(Proof::Prefix(other.clone()))).is_some());
+    assert!(damage(&keys, &pack, &|_, _| Ok(Proof::Prefix(base.clone().into()))).is_none());
+    assert!(damage(&keys, &pack, &|_, _| Ok(Proof::Prefix(other.clone().into()))).is_some());
 }

@@ -7,6 +7,7 @@ use crate::cli::cmd::dump::file_bytes::FileBytes;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{output_failed, safe_name};
+use crate::event::with_causes;
 use crate::format::tree::{Content, Entry, EntryKind, tag};
 use crate::id::NodeId;
 use crate::repo::DirectoryEntries;
@@ -112,13 +113,7 @@ impl<'a> Archiver<'a> {
         if self.attempt.is_void() {
             return;
         }
-        let mut text = format!("{}: {error}", safe_name(path.as_bytes()));
-        let mut cause = error.source();
-        while let Some(next) = cause {
-            text = format!("{text}: {next}");
-            cause = next.source();
-        }
-        self.context.warn(&text);
+        self.context.warn(&format!("{}: {}", safe_name(path.as_bytes()), with_causes(error)));
         if self.exit != Exit::Damage {
             self.exit = exit;
         }
