@@ -20,6 +20,7 @@ mod keys;
 mod lease;
 mod leases;
 pub mod names;
+mod opening;
 mod pack_sealing;
 mod pack_store;
 mod probe;
