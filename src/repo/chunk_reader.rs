@@ -11,7 +11,7 @@ use crate::id::{ChunkId, ContentId};
 use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
-use crate::repo::frame_cache::FrameCache;
+use crate::repo::frame_cache::{FrameCache, Plain};
 use crate::repo::pack_sealing::{FrameOpener, OpenedFrame, SealedFrame, content_id, object_kind};
 use crate::repo::view::View;
 use crate::repo::{Repo, names, sealing};
@@ -102,7 +102,7 @@ pub struct BaseBytes {
 
 /// A chunk or node inside an opened frame.
 pub struct Located {
-    frame: Arc<Taken<Vec<u8>>>,
+    frame: Plain,
     start: usize,
     end: usize,
 }
@@ -354,13 +354,13 @@ impl ChunkReader {
         Ok(Located { frame, start, end })
     }
 
-    fn cached(&self, key: FrameKey) -> Option<Arc<Taken<Vec<u8>>>> {
+    fn cached(&self, key: FrameKey) -> Option<Plain> {
         self.cache.lock().expect("no holder of this lock panics").get(key)
     }
 
     /// Neighbours rest on the same frames: whoever comes second waits for the first instead of opening it as well. Nobody
     /// waits in a circle, because whoever opens a frame waits for less deep ones only.
-    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Arc<Taken<Vec<u8>>>, RepoError> {
+    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Plain, RepoError> {
         let key = (pack, frame);
         if let Some(found) = self.cached(key) {
             return Ok(found);
@@ -377,7 +377,7 @@ impl ChunkReader {
         outcome
     }
 
-    fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Arc<Taken<Vec<u8>>>, RepoError> {
+    fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Plain, RepoError> {
         let rows = [(frame, self.frame(pack, frame)?)];
         let open_pack = self.open_pack(pack)?;
         let mut scratch = self.scratch.take();
