@@ -101,7 +101,7 @@ fn a_folder_that_moved_is_one_line_and_is_not_read() {
     // Also out of a folder that is gone, and together with a file that changed beside it.
     let before = folder([("gone", inside([("deep", tree()), ("x", file(4))]))]);
     check(before, folder([("new", tree())]), &["-gone", "-gone/x", "gone/deep>new "]);
-    check(folder([("old", inside([]))]), folder([("new", inside([]))]), &["-old", "+new"]);
+    check(folder([("old", inside([]))]), folder([("new", inside([]))]), &["+new", "-old"]);
 }
 
 #[test]
