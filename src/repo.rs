@@ -13,6 +13,8 @@ mod decisions;
 mod earlier;
 mod error;
 mod examine;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod forgets;
 mod frame_cache;
 mod index_sync;
@@ -63,7 +65,7 @@ pub use series::series_of;
 pub use settings::{InitOptions, README as README_TEXT};
 pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector, UNKNOWN_SERIES};
-pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
+pub use tree_reader::{ChunkList, DirectoryEntries, FolderNode, FolderNodes, TreeReader};
 pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
 pub use view::{PackProbe, PackSet, Presence, View};
 

@@ -28,6 +28,8 @@ const FLOORS: &[(&str, u8)] = &[
     ("repo", 3),
     ("backup", 4),
     ("check", 4),
+    ("diff", 4),
+    ("find", 4),
     ("forget", 4),
     ("prune", 4),
     ("restore", 4),

@@ -3,8 +3,10 @@
 pub mod backup;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod doctor;
 pub mod dump;
+pub mod find;
 pub mod forget;
 pub mod init;
 pub mod key;

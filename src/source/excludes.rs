@@ -87,7 +87,7 @@ impl Excludes {
     }
 
     /// Whether a pattern leaves out the entry at `relative`, a path from the root whose parents are not excluded.
-    pub(super) fn leaves_out(&self, relative: &[u8], is_folder: bool) -> bool {
+    pub fn leaves_out(&self, relative: &[u8], is_folder: bool) -> bool {
         self.patterns.matched(Path::new(OsStr::from_bytes(relative)), is_folder).is_ignore()
     }
 

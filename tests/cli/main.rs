@@ -10,6 +10,7 @@ mod forget;
 mod full_disk;
 mod help;
 mod home;
+mod look;
 mod prune;
 mod repair;
 mod repository;
