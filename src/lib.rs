@@ -6,7 +6,7 @@
 //! | Floor | Modules |
 //! | --- | --- |
 //! | 6 faces | [`cli`] |
-//! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`prune`], [`check`], [`stats`] |
+//! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`prune`], [`check`], [`stats`], [`mount`] |
 //! | 3 repository | [`repo`] |
 //! | 2 devices | [`storage`], [`index`], [`source`], [`target`] |
 //! | 1 codecs | [`hash`], [`chunker`], [`compress`], [`crypto`], [`mod@format`] |
@@ -36,6 +36,7 @@ pub mod repo;
 pub mod backup;
 pub mod check;
 pub mod forget;
+pub mod mount;
 pub mod prune;
 pub mod restore;
 pub mod retention;

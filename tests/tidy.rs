@@ -29,6 +29,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("backup", 4),
     ("check", 4),
     ("forget", 4),
+    ("mount", 4),
     ("prune", 4),
     ("restore", 4),
     ("retention", 4),
@@ -86,6 +87,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["src/cli"]),
     ("comfy_table", &["src/cli"]),
     ("fastcdc", &["src/chunker"]),
+    ("fuser", &["src/mount"]),
     // Salts and ids, and names of temporary files.
     ("getrandom", &["src/crypto/random", "src/storage/local"]),
     ("indicatif", &["src/cli"]),

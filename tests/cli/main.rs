@@ -10,6 +10,9 @@ mod forget;
 mod full_disk;
 mod help;
 mod home;
+mod mount;
+#[path = "../shared/noise.rs"]
+mod noise;
 mod prune;
 mod repair;
 mod repository;
