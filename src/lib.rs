@@ -6,7 +6,8 @@
 //! | Floor | Modules |
 //! | --- | --- |
 //! | 6 faces | [`cli`] |
-//! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`prune`], [`check`], [`stats`], [`diff`], [`find`] |
+//! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`prune`], [`check`], [`stats`] |
+//! | | [`diff`], [`find`], [`mount`] |
 //! | 3 repository | [`repo`] |
 //! | 2 devices | [`storage`], [`index`], [`source`], [`target`] |
 //! | 1 codecs | [`hash`], [`chunker`], [`compress`], [`crypto`], [`mod@format`] |
@@ -38,6 +39,7 @@ pub mod check;
 pub mod diff;
 pub mod find;
 pub mod forget;
+pub mod mount;
 pub mod prune;
 pub mod restore;
 pub mod retention;

@@ -41,6 +41,7 @@ mod turns;
 mod view;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use chunk_reader::{ChunkReader, IndexDoubt, Located};
@@ -116,6 +117,7 @@ pub struct Repo {
     unlock_key: crate::crypto::Secret<32>,
     cache: CacheFolder,
     index: Mutex<Option<Arc<Index>>>,
+    uses_own_index: AtomicBool,
     unread_index_object: Mutex<Option<index_sync::UnreadIndexObject>>,
     /// For those who verify packs.
     openers: Shelf<FrameOpener>,
@@ -145,6 +147,12 @@ impl Repo {
             Arc::get_mut(&mut self.keys).expect("a repository just opened shares its keys with nobody");
         keys.randomness = randomness;
         self
+    }
+
+    /// From now on uses an index of its own, which goes away with it. The shared one stays free for others: for whoever
+    /// reads for days. To be told right after opening.
+    pub fn use_own_index(&self) {
+        self.uses_own_index.store(true, Ordering::Relaxed);
     }
 
     /// Random bytes that are no secret.

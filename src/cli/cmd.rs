@@ -12,6 +12,7 @@ pub mod init;
 pub mod key;
 pub mod ls;
 pub mod manpages;
+pub mod mount;
 pub mod prune;
 pub mod repair;
 pub mod restore;

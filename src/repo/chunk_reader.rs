@@ -142,6 +142,11 @@ impl ChunkReader {
         Self { cache: Mutex::new(FrameCache::new(bytes_max)), ..self }
     }
 
+    /// The same for one that lives long: it keeps so many plain bytes of opened frames, and few spare buffers.
+    pub fn with_little_memory(self, cache_bytes_max: usize) -> Self {
+        Self { scratch: Shelf::new(1), buffers: Shelf::new(1), ..self.with_cache(cache_bytes_max) }
+    }
+
     /// Whether what it could not find may be there all the same.
     pub fn index_doubt(&self) -> &IndexDoubt {
         &self.index_doubt
