@@ -94,13 +94,25 @@ pub(super) fn leaves(origin: &Origin, folder: NodeId) -> Result<Vec<NodeId>, Rep
     Ok(leaves)
 }
 
-/// The entry with this name in an opened folder: the place of its leaf, its own in that, and the leaf.
+/// An entry that was looked for.
+pub(super) struct FoundEntry {
+    /// Which leaf of the folder holds it.
+    pub(super) at: usize,
+    /// Where in the leaf.
+    pub(super) place: usize,
+    /// The leaf, decoded.
+    pub(super) node: Arc<Node>,
+    /// The leaf.
+    pub(super) leaf: Leaf,
+}
+
+/// The entry with this name in an opened folder.
 pub(super) fn find(
     origin: &Origin,
     leaf_of: impl Fn(usize) -> Option<Leaf>,
     opened: Opened,
     name: &[u8],
-) -> Result<Option<(usize, usize, Arc<Node>, Leaf)>, RepoError> {
+) -> Result<Option<FoundEntry>, RepoError> {
     let (mut low, mut high) = (0, opened.leaf_count());
     while low < high {
         let middle = low + (high - low) / 2;
@@ -108,7 +120,7 @@ pub(super) fn find(
         let node = origin.directory_node(leaf.node)?;
         let entries = leaf_entries(&node);
         match entries.binary_search_by(|entry| entry.name.as_slice().cmp(name)) {
-            Ok(place) => return Ok(Some((middle, place, node, leaf))),
+            Ok(place) => return Ok(Some(FoundEntry { at: middle, place, node, leaf })),
             Err(0) => high = middle,
             Err(place) if place == entries.len() => low = middle + 1,
             Err(_) => return Ok(None),

@@ -21,7 +21,7 @@ use crate::format::FormatError;
 use crate::format::tree::{Content, Entry, XattrSet, tag};
 use crate::id::{ChunkId, NodeId};
 use crate::limits;
-use crate::mount::look::{Seen, Tree};
+use crate::mount::look::{FoundEntry, Seen, Tree};
 use crate::mount::names::Child;
 use crate::mount::numbers::{Leaf, Meaning, Numbers, Opened, offset_after, place_of};
 use crate::mount::origin::Origin;
@@ -226,7 +226,7 @@ impl Served {
         }
         let opened = self.opened(parent, &meaning)?;
         let found = look::find(&self.origin, |at| self.leaf_of(opened, at), opened, name)?;
-        let (at, place, node, leaf) = found.ok_or_else(none)?;
+        let FoundEntry { at, place, node, leaf } = found.ok_or_else(none)?;
         let entry = look::leaf_entries(&node).get(place).ok_or_else(none)?;
         let number = opened.number(at, place);
         Ok((look::attributes(&self.origin, &leaf.tree, number, entry), KEPT))
