@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | 6 faces | [`cli`] |
 //! | 4 operations | [`backup`], [`restore`], [`retention`], [`mod@forget`], [`prune`], [`check`], [`stats`] |
+//! | | [`diff`], [`find`], [`mount`] |
 //! | 3 repository | [`repo`] |
 //! | 2 devices | [`storage`], [`index`], [`source`], [`target`] |
 //! | 1 codecs | [`hash`], [`chunker`], [`compress`], [`crypto`], [`mod@format`] |
@@ -35,7 +36,10 @@ pub mod repo;
 
 pub mod backup;
 pub mod check;
+pub mod diff;
+pub mod find;
 pub mod forget;
+pub mod mount;
 pub mod prune;
 pub mod restore;
 pub mod retention;

@@ -13,6 +13,8 @@ mod decisions;
 mod earlier;
 mod error;
 mod examine;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod forgets;
 mod frame_cache;
 mod index_sync;
@@ -20,6 +22,7 @@ mod keys;
 mod lease;
 mod leases;
 pub mod names;
+mod opening;
 mod pack_sealing;
 mod pack_store;
 mod probe;
@@ -38,6 +41,7 @@ mod turns;
 mod view;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub use chunk_reader::{ChunkReader, IndexDoubt, Located};
@@ -62,7 +66,7 @@ pub use series::series_of;
 pub use settings::{InitOptions, README as README_TEXT};
 pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector, UNKNOWN_SERIES};
-pub use tree_reader::{ChunkList, DirectoryEntries, TreeReader};
+pub use tree_reader::{ChunkList, DirectoryEntries, FolderNode, FolderNodes, TreeReader};
 pub use tree_writer::{DirectoryWriter, ListWriter, TreeWriter, WrittenDirectory};
 pub use view::{PackProbe, PackSet, Presence, View};
 
@@ -113,6 +117,7 @@ pub struct Repo {
     unlock_key: crate::crypto::Secret<32>,
     cache: CacheFolder,
     index: Mutex<Option<Arc<Index>>>,
+    uses_own_index: AtomicBool,
     unread_index_object: Mutex<Option<index_sync::UnreadIndexObject>>,
     /// For those who verify packs.
     openers: Shelf<FrameOpener>,
@@ -142,6 +147,12 @@ impl Repo {
             Arc::get_mut(&mut self.keys).expect("a repository just opened shares its keys with nobody");
         keys.randomness = randomness;
         self
+    }
+
+    /// From now on uses an index of its own, which goes away with it. The shared one stays free for others: for whoever
+    /// reads for days. To be told right after opening.
+    pub fn use_own_index(&self) {
+        self.uses_own_index.store(true, Ordering::Relaxed);
     }
 
     /// Random bytes that are no secret.

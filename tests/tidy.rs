@@ -28,7 +28,10 @@ const FLOORS: &[(&str, u8)] = &[
     ("repo", 3),
     ("backup", 4),
     ("check", 4),
+    ("diff", 4),
+    ("find", 4),
     ("forget", 4),
+    ("mount", 4),
     ("prune", 4),
     ("restore", 4),
     ("retention", 4),
@@ -86,6 +89,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["src/cli"]),
     ("comfy_table", &["src/cli"]),
     ("fastcdc", &["src/chunker"]),
+    ("fuser", &["src/mount"]),
     // Salts and ids, and names of temporary files.
     ("getrandom", &["src/crypto/random", "src/storage/local"]),
     ("indicatif", &["src/cli"]),

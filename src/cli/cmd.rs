@@ -3,13 +3,16 @@
 pub mod backup;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod doctor;
 pub mod dump;
+pub mod find;
 pub mod forget;
 pub mod init;
 pub mod key;
 pub mod ls;
 pub mod manpages;
+pub mod mount;
 pub mod prune;
 pub mod repair;
 pub mod restore;

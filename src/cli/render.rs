@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::format::tree::EntryKind;
 use crate::repo::IndexDoubt;
 
 /// Standard output, buffered. A reader that has gone ends the command quietly, any other trouble is a failure.
@@ -260,6 +261,19 @@ pub fn mode_text(mode: u16) -> String {
         });
     }
     text
+}
+
+/// What an entry is, as JSON says it.
+pub fn kind_word(kind: EntryKind) -> &'static str {
+    match kind {
+        EntryKind::Directory => "directory",
+        EntryKind::File => "file",
+        EntryKind::Symlink => "symlink",
+        EntryKind::BlockDevice => "block_device",
+        EntryKind::CharDevice => "character_device",
+        EntryKind::Fifo => "fifo",
+        EntryKind::Socket => "socket",
+    }
 }
 
 #[cfg(test)]

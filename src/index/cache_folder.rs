@@ -133,6 +133,15 @@ impl CacheFolder {
         }
     }
 
+    /// Opens an empty index of a repository that nobody else uses, and that is gone when it is dropped.
+    pub fn open_private_index(
+        &self,
+        repository: RepositoryId,
+        options: IndexOptions,
+    ) -> Result<CachedIndex, IndexError> {
+        open_private(&self.repository_folder(repository).map_err(|error| error.source)?, repository, options)
+    }
+
     /// Deletes the shared index of a repository: what to do when one that was open turns out to be damaged.
     ///
     /// Whoever has it open may go on using it; the next process makes a new one.

@@ -11,7 +11,7 @@ use crate::id::{ChunkId, ContentId};
 use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
-use crate::repo::frame_cache::FrameCache;
+use crate::repo::frame_cache::{FrameCache, Plain};
 use crate::repo::pack_sealing::{FrameOpener, OpenedFrame, SealedFrame, content_id, object_kind};
 use crate::repo::view::View;
 use crate::repo::{Repo, names, sealing};
@@ -102,7 +102,7 @@ pub struct BaseBytes {
 
 /// A chunk or node inside an opened frame.
 pub struct Located {
-    frame: Arc<Taken<Vec<u8>>>,
+    frame: Plain,
     start: usize,
     end: usize,
 }
@@ -140,6 +140,11 @@ impl ChunkReader {
     /// The same, which keeps so many plain bytes of opened frames.
     pub fn with_cache(self, bytes_max: usize) -> Self {
         Self { cache: Mutex::new(FrameCache::new(bytes_max)), ..self }
+    }
+
+    /// The same for one that lives long: it keeps so many plain bytes of opened frames, and few spare buffers.
+    pub fn with_little_memory(self, cache_bytes_max: usize) -> Self {
+        Self { scratch: Shelf::new(1), buffers: Shelf::new(1), ..self.with_cache(cache_bytes_max) }
     }
 
     /// Whether what it could not find may be there all the same.
@@ -354,13 +359,13 @@ impl ChunkReader {
         Ok(Located { frame, start, end })
     }
 
-    fn cached(&self, key: FrameKey) -> Option<Arc<Taken<Vec<u8>>>> {
+    fn cached(&self, key: FrameKey) -> Option<Plain> {
         self.cache.lock().expect("no holder of this lock panics").get(key)
     }
 
     /// Neighbours rest on the same frames: whoever comes second waits for the first instead of opening it as well. Nobody
     /// waits in a circle, because whoever opens a frame waits for less deep ones only.
-    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Arc<Taken<Vec<u8>>>, RepoError> {
+    fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Plain, RepoError> {
         let key = (pack, frame);
         if let Some(found) = self.cached(key) {
             return Ok(found);
@@ -377,7 +382,7 @@ impl ChunkReader {
         outcome
     }
 
-    fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Arc<Taken<Vec<u8>>>, RepoError> {
+    fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Plain, RepoError> {
         let rows = [(frame, self.frame(pack, frame)?)];
         let open_pack = self.open_pack(pack)?;
         let mut scratch = self.scratch.take();

@@ -4,6 +4,7 @@
 //! costs time (hashing, compressing) alone, and holds the lock of the open pack only to append finished bytes.
 
 mod again;
+mod against;
 mod open_frame;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,7 @@ use crate::limits;
 pub use again::StoredFrame;
 
 use crate::repo::Repo;
-use crate::repo::chunk_reader::{BaseBytes, ChunkReader};
+use crate::repo::chunk_reader::ChunkReader;
 use crate::repo::claims::{Claim, Claims};
 use crate::repo::earlier::Earlier;
 use crate::repo::error::RepoError;
@@ -29,6 +30,7 @@ use crate::repo::pack_store::PackStore;
 use crate::repo::turns::Turns;
 use crate::repo::view::View;
 use crate::shelf::Shelf;
+use against::OPENING_SHARE_MAX;
 use open_frame::{Base, BasedRun, NewRun, OpenFrame, Prefix};
 
 /// Plain bytes that a frame of file chunks aims at; a batch of files makes one frame, and may overshoot. Smaller
@@ -40,6 +42,9 @@ const FRAME_BYTES_TARGET_META: usize = 512 << 10;
 /// Plain bytes of opened frames that are kept for those who rest on them: what the frames in hand rest on, one level
 /// down.
 const BASE_CACHE_BYTES: usize = 64 << 20;
+
+/// Plain bytes that may be opened for the bases of a frame that several files share, so that one of them is read quickly.
+const SHARED_OPENING_BYTES_MAX: u64 = 64 << 20;
 
 /// A shared frame of which the difference is not so many times shorter than what it stands for may hold files that do
 /// not resemble their earlier versions.
@@ -225,71 +230,6 @@ impl ChunkWriter {
         self.store.put(finished)
     }
 
-    /// Claims those of these bases that are stored and do not lie too deep, and reads them. If they cannot be read there
-    /// are none: what rests on nothing heals.
-    fn prefix(&self, bases: &[Base]) -> Result<Prefix, RepoError> {
-        let mut prefix = Prefix::default();
-        for base in bases {
-            if let Some(depth) = self.claims.claim_base(&base.0)?
-                && depth < self.options.base_depth_max
-            {
-                prefix.bases.push(*base);
-                prefix.depth = prefix.depth.max(depth + 1);
-            }
-        }
-        let ids = prefix.ids();
-        let read = self.base_reader.read_bases(&ids, prefix.depth);
-        // Otherwise that comes last: see `prove`.
-        let is_right =
-            |read: &BaseBytes| self.options.verify || self.base_reader.verify_bases(&ids, read).is_ok();
-        match read {
-            Ok(read) if is_right(&read) => Ok(Prefix { read, ..prefix }),
-            Ok(_) | Err(_) => Ok(Prefix::default()),
-        }
-    }
-
-    /// Proves a difference while the bases are at hand, so that nobody has to read them again: it expands to the chunks
-    /// that the frame names, after what really are its bases. `None` if they are not; then the frame must not rest on them.
-    ///
-    /// The hash is taken first: whatever happens to the difference from here on makes it another one, and is noticed
-    /// either by expanding it or when the sealed pack is opened.
-    fn prove(
-        &self,
-        frame: &FrameEntry,
-        stored: &[u8],
-        prefix: &Prefix,
-    ) -> Result<Option<FrameHash>, RepoError> {
-        let hash = FrameHash::of(frame, stored);
-        let mut opener = self.repo.openers.take();
-        let expanded = opener.verify_stored(&self.repo.keys.ids, frame, stored, &prefix.read.bytes);
-        drop(opener);
-        // Last of all, so that it holds for what was compressed against and for what was expanded after.
-        if self.base_reader.verify_bases(&prefix.ids(), &prefix.read).is_err() {
-            return Ok(None);
-        }
-        expanded.map_err(RepoError::NotVerified)?;
-        Ok(Some(hash))
-    }
-
-    /// Puts a frame that was compressed against a prefix into a pack, proven if it rests on that. Gives the entry back if
-    /// what it should rest on is not what it seemed to be: it heals by resting on nothing.
-    fn append_against(
-        &self,
-        kind: PackKind,
-        frame: FrameEntry,
-        stored: &[u8],
-        prefix: &Prefix,
-    ) -> Result<Option<FrameEntry>, RepoError> {
-        let mut proof = None;
-        if self.options.verify && frame.depth > 0 {
-            proof = self.prove(&frame, stored, prefix)?;
-            if proof.is_none() {
-                return Ok(Some(frame));
-            }
-        }
-        self.append(kind, frame, stored, proof).map(|()| None)
-    }
-
     fn tickets(&self) -> MutexGuard<'_, Tickets> {
         lock(&self.tickets)
     }
@@ -471,10 +411,15 @@ impl FrameWriter<'_> {
             return self.write_frame(chunks, bytes, bases).map(Some);
         }
         let bytes_max = (self.target() * 2).min(limits::FRAME_BYTES_MAX);
-        if !self.open_for(bases).has_room(bytes.len(), bytes_max, bases) {
+        let openings = self.writer.claims.openings(bases.iter().map(|(id, _)| *id))?;
+        let opening_bytes_max = SHARED_OPENING_BYTES_MAX.min(self.target() as u64 * OPENING_SHARE_MAX);
+        let open = self.open_for(bases);
+        if !open.has_room(bytes.len(), bytes_max, bases) || !open.may_open(&openings, opening_bytes_max) {
             self.flush(!bases.is_empty())?;
         }
-        self.open_for(bases).add(&mut chunks, bytes, bases);
+        let open = self.open_for(bases);
+        open.add(&mut chunks, bytes, bases);
+        open.openings.add(&openings);
         Ok(None)
     }
 
@@ -507,11 +452,14 @@ impl FrameWriter<'_> {
         bases: &[Base],
         runs: Vec<BasedRun>,
     ) -> Result<(), RepoError> {
+        if !bases.is_empty() && self.writer.is_too_dear(bases, plain.len())? {
+            return self.put_run(chunks, plain, &[]).map(drop);
+        }
         if bases.is_empty() || runs.len() < 2 {
             return self.write_frame(chunks, plain, bases).map(drop);
         }
         let turn = self.writer.turns.wait();
-        let prefix = self.writer.prefix(bases)?;
+        let prefix = self.writer.prefix(bases, plain.len())?;
         let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
         let is_small = codec == Codec::ZstdPrefix && stored.len() <= plain.len() / MIXED_SHARE;
         let mut rest = plain;
@@ -554,7 +502,7 @@ impl FrameWriter<'_> {
     ) -> Result<Codec, RepoError> {
         // Also what is read for it is bounded by the turns, so that there are not more prefixes in memory.
         let turn = self.writer.turns.wait();
-        let prefix = self.writer.prefix(bases)?;
+        let prefix = self.writer.prefix(bases, plain.len())?;
         let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
         let frame = prefix.frame(codec, stored, chunks);
         let refused = self.writer.append_against(self.kind, frame, stored, &prefix)?;

@@ -12,6 +12,7 @@ use crate::id::{ContentId, PackId};
 use crate::index::{FrameRow, IndexView};
 use crate::limits;
 use crate::repo::error::RepoError;
+use crate::repo::opening::{OpeningCosts, Openings};
 use crate::repo::view::View;
 
 const SHARD_COUNT: usize = 64;
@@ -53,6 +54,7 @@ pub struct Claims {
     view: RwLock<Arc<View>>,
     pending: Vec<Mutex<PrefixSet>>,
     packs: Mutex<Packs>,
+    opening_costs: OpeningCosts,
     /// This run can never commit: whatever it stores from now on is for nothing.
     is_fenced: AtomicBool,
 }
@@ -70,8 +72,13 @@ impl Claims {
     /// Nothing is claimed yet; `view` says what is stored.
     pub fn new(view: Arc<View>) -> Self {
         let pending = (0..SHARD_COUNT).map(|_| Mutex::new(PrefixSet::default())).collect();
-        let (packs, is_fenced) = (Mutex::default(), AtomicBool::new(false));
-        Self { view: RwLock::new(view), pending, packs, is_fenced }
+        Self {
+            view: RwLock::new(view),
+            pending,
+            packs: Mutex::default(),
+            opening_costs: OpeningCosts::default(),
+            is_fenced: AtomicBool::new(false),
+        }
     }
 
     fn shard(&self, key: &[u8; 16]) -> &Mutex<PrefixSet> {
@@ -138,6 +145,12 @@ impl Claims {
         let view = self.view.read().expect("no holder of this lock panics");
         let place = view.find(&id.prefix())?;
         place.map(|place| view.frame(place.pack, place.frame)).transpose()
+    }
+
+    /// Frames that must be opened to read these, as far as they are stored. Nothing is claimed by that.
+    pub fn openings(&self, ids: impl Iterator<Item = ContentId>) -> Result<Openings, RepoError> {
+        let view = self.view.read().expect("no holder of this lock panics");
+        self.opening_costs.of(&view, ids)
     }
 
     /// Notes a pack that this run is about to create.

@@ -8,12 +8,15 @@ use crate::shelf::Taken;
 
 type Key = (PackNumber, u16);
 
+/// The plain bytes of a frame; dropped by the last holder, their buffer goes back to its shelf.
+pub type Plain = Arc<Taken<Vec<u8>>>;
+
 /// See the module.
 pub struct FrameCache {
     bytes_max: usize,
     bytes: usize,
     tick: u64,
-    frames: HashMap<Key, (u64, Arc<Taken<Vec<u8>>>)>,
+    frames: HashMap<Key, (u64, Plain)>,
     by_use: BTreeMap<u64, Key>,
 }
 
@@ -24,7 +27,7 @@ impl FrameCache {
     }
 
     /// A frame, if it is there; it is now the most recently used one.
-    pub fn get(&mut self, key: Key) -> Option<Arc<Taken<Vec<u8>>>> {
+    pub fn get(&mut self, key: Key) -> Option<Plain> {
         let (used, plain) = self.frames.get_mut(&key)?;
         self.tick += 1;
         self.by_use.remove(used);
@@ -34,7 +37,7 @@ impl FrameCache {
     }
 
     /// Adds a frame and lets the least recently used ones go. One that is larger than the cache is not kept.
-    pub fn insert(&mut self, key: Key, plain: Arc<Taken<Vec<u8>>>) {
+    pub fn insert(&mut self, key: Key, plain: Plain) {
         if plain.len() > self.bytes_max || self.frames.contains_key(&key) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
 
@@ -49,6 +49,9 @@ impl Repo {
         let mut open = self.index.lock().expect("no holder of this lock panics");
         let index = match open.take() {
             Some(index) => index,
+            None if self.uses_own_index.load(Ordering::Relaxed) => {
+                Arc::new(self.cache.open_private_index(self.id, IndexOptions::default())?.index)
+            }
             None => Arc::new(self.cache.open_index(self.id, IndexOptions::default())?.index),
         };
         *open = Some(Arc::clone(&index));
@@ -58,6 +61,9 @@ impl Repo {
     /// Closes the local index and deletes it; the next one who asks builds it again. Nobody may hold a view of it.
     fn discard_index(&self) -> Result<(), RepoError> {
         drop(self.index.lock().expect("no holder of this lock panics").take());
+        if self.uses_own_index.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         Ok(self.cache.delete_index(self.id)?)
     }
 

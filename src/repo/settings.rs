@@ -1,6 +1,7 @@
 //! Making and opening a repository: README, settings, slots, keyring (docs/format.md, "Settings", "Keyring").
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use crate::chunker::ChunkSizes;
@@ -156,7 +157,19 @@ pub fn open(around: Surroundings, secret: &UnlockSecret) -> Result<Repo, RepoErr
     let cache = CacheFolder::open(&around.cache)?;
     let openers = Shelf::new(rayon::current_num_threads());
     let (index, unread_index_object) = (Mutex::new(None), Mutex::new(None));
-    let repo = Repo { around, id, config, keys, unlock_key, cache, index, unread_index_object, openers };
+    let uses_own_index = AtomicBool::new(false);
+    let repo = Repo {
+        around,
+        id,
+        config,
+        keys,
+        unlock_key,
+        cache,
+        index,
+        uses_own_index,
+        unread_index_object,
+        openers,
+    };
     let observed =
         Observed { config: Some(config_number), keyring: Some(keyring_number), ..repo.nothing_observed() };
     repo.witness(&observed)?;

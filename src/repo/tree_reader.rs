@@ -146,6 +146,34 @@ impl TreeReader {
     }
 }
 
+/// A folder, or a part of one that is split.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FolderNode {
+    /// Entries, by ascending name.
+    Leaf(Vec<Entry>),
+    /// Parts, by ascending first name.
+    Branch(Vec<NodeId>),
+}
+
+/// Whoever knows the nodes of folders: a repository, or a test with trees of its own. For operations that meet the same
+/// node in many places, and want to read it once.
+pub trait FolderNodes {
+    /// The node with this id. One that belongs to no folder is damage.
+    fn folder_node(&self, id: NodeId) -> Result<FolderNode, RepoError>;
+}
+
+impl FolderNodes for TreeReader {
+    fn folder_node(&self, id: NodeId) -> Result<FolderNode, RepoError> {
+        match self.read_directory_node(id)? {
+            Node::DirectoryLeaf(leaf) => Ok(FolderNode::Leaf(leaf.entries)),
+            Node::DirectoryBranch(branch) => {
+                Ok(FolderNode::Branch(branch.children.into_iter().map(|part| part.id).collect()))
+            }
+            Node::ListLeaf(_) | Node::ListBranch(_) => Err(wrong_kind(id.content())),
+        }
+    }
+}
+
 fn path_text(path: &[&[u8]]) -> String {
     let parts = path.iter().map(|part| String::from_utf8_lossy(part));
     parts.fold(String::new(), |text, part| text + "/" + &part)

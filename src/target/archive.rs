@@ -4,6 +4,7 @@
 //! it keeps names (as text), permission bits and times in seconds; nothing is compressed, because whoever reads it
 //! is meant to get it fast.
 
+mod acl;
 mod tar;
 mod zip;
 

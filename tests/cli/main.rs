@@ -10,6 +10,10 @@ mod forget;
 mod full_disk;
 mod help;
 mod home;
+mod look;
+mod mount;
+#[path = "../shared/noise.rs"]
+mod noise;
 mod prune;
 mod repair;
 mod repository;

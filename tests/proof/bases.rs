@@ -183,6 +183,31 @@ fn small_files_that_changed_share_frames_that_rest_on_their_earlier_versions() {
 }
 
 #[test]
+fn files_far_apart_rest_on_nothing_and_many_of_a_frame_do() {
+    // One frame of eight megabytes; opening it for a single file of 12 KiB is out of all proportion.
+    let nights = Nights::new();
+    let file = |number: usize, night: u64| {
+        let mut bytes = noise(12 << 10, 100 + number as u64);
+        bytes[5000] = night as u8;
+        bytes
+    };
+    let write_file = |number: usize, night: u64| {
+        let name = format!("{number:03}");
+        write(nights.root(), &name, &file(number, night));
+    };
+    (0..600).for_each(|number| write_file(number, 1));
+    nights.back_up(DEPTH_MAX);
+    write_file(300, 2);
+    nights.back_up(DEPTH_MAX);
+    assert_eq!(nights.data_depths().get(1), None, "one file");
+    (0..100).for_each(|number| write_file(number * 6, 3));
+    let report = nights.back_up(DEPTH_MAX);
+    assert!(nights.data_depths().get(1).is_some_and(|count| *count > 0), "a hundred files");
+    assert!(report.bytes_stored < 600 << 10, "{report:?}");
+    nights.assert_newest_is(&capture(nights.root()));
+}
+
+#[test]
 fn damage_to_a_base_is_told_of_every_snapshot_that_rests_on_it() {
     let nights = Nights::new();
     write(nights.root(), "dump", &dump(0));

@@ -4,6 +4,7 @@ use crate::format::frame::{ChunkEntry, Codec, FrameEntry};
 use crate::id::ContentId;
 use crate::limits;
 use crate::repo::chunk_reader::BaseBytes;
+use crate::repo::opening::Openings;
 use crate::repo::resemblance::repeats_much;
 
 /// Bases that were added last, among which one may be met again.
@@ -19,6 +20,8 @@ pub(super) struct OpenFrame {
     pub(super) chunks: Vec<ChunkEntry>,
     pub(super) bases: Vec<Base>,
     pub(super) prefix_len: usize,
+    /// What is opened for the bases.
+    pub(super) openings: Openings,
     /// What it was collected from, if that has earlier versions.
     pub(super) runs: Vec<BasedRun>,
 }
@@ -36,6 +39,11 @@ impl OpenFrame {
         self.plain.len() + len <= bytes_max
             && self.prefix_len + prefix_len <= limits::PREFIX_BYTES_MAX
             && self.bases.len() + bases.len() <= limits::BASE_COUNT_MAX
+    }
+
+    /// Whether what is opened for all bases stays within `bytes_max`; it always does if nothing is collected yet.
+    pub(super) fn may_open(&self, more: &Openings, bytes_max: u64) -> bool {
+        self.chunks.is_empty() || self.openings.bytes_with(more) <= bytes_max
     }
 
     pub(super) fn add(&mut self, chunks: &mut Vec<ChunkEntry>, bytes: &[u8], bases: &[Base]) {

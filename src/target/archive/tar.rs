@@ -1,14 +1,14 @@
 //! Tar as GNU tar writes it, with PAX records for what its headers cannot say.
 //!
 //! Names are written as they are, byte by byte, so that what is not UTF-8 survives too; long ones use GNU's `L` and
-//! `K` records. Fractions of seconds, times before 1970 and extended attributes are PAX records.
+//! `K` records. Fractions of seconds, times before 1970, extended attributes and ACLs (as text) are PAX records.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 
 use tar::{Builder, EntryType, Header};
 
-use super::{ArchiveError, ArchiveWriter, ExactReader, flush, write_error};
+use super::{ArchiveError, ArchiveWriter, ExactReader, acl, flush, write_error};
 use crate::format::tree::{Content, Entry, EntryKind, XattrSet, tag};
 use crate::limits;
 use crate::target::TargetPath;
@@ -87,6 +87,11 @@ impl<W: Write> TarWriter<W> {
         // Attributes that do not parse are left out here; `restore` and `check` report them.
         if let Ok(set) = wire::decode::<XattrSet>(xattrs, limits::EXTENSIONS_BYTES_MAX) {
             for xattr in &set.xattrs {
+                let acl = acl::record_name(xattr.name.as_slice());
+                if let Some((record, text)) = acl.zip(acl::text(xattr.value.as_slice())) {
+                    records.push((record.to_owned(), text.into_bytes()));
+                    continue;
+                }
                 // A record ends its key at the first `=`, and keys are text.
                 if let Ok(name) = std::str::from_utf8(xattr.name.as_slice())
                     && !name.contains('=')

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::context::Context;
 use crate::cli::exit::Failure;
-use crate::cli::render::{Output, json_name, mode_text, output_failed};
+use crate::cli::render::{Output, json_name, kind_word, mode_text, output_failed};
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{Content, Entry, EntryKind};
 
@@ -136,17 +136,5 @@ fn kind_letter(kind: EntryKind) -> char {
         EntryKind::CharDevice => 'c',
         EntryKind::Fifo => 'p',
         EntryKind::Socket => 's',
-    }
-}
-
-fn kind_word(kind: EntryKind) -> &'static str {
-    match kind {
-        EntryKind::Directory => "directory",
-        EntryKind::File => "file",
-        EntryKind::Symlink => "symlink",
-        EntryKind::BlockDevice => "block_device",
-        EntryKind::CharDevice => "character_device",
-        EntryKind::Fifo => "fifo",
-        EntryKind::Socket => "socket",
     }
 }
