@@ -10,8 +10,11 @@ pub mod restoring;
 pub mod shaped;
 pub mod texts;
 
+/// What is done with the bytes of a fuzzer. It panics where something is wrong.
+pub type Target = fn(&[u8]);
+
 /// All targets by name. A file in `fuzz_targets`, an entry in `Cargo.toml` and a folder in `seeds` belong to each.
-pub const TARGETS: [(&str, fn(&[u8])); 29] = [
+pub const TARGETS: [(&str, Target); 29] = [
     ("body", decoders::body),
     ("container", decoders::container),
     ("done", decoders::done),

@@ -126,7 +126,7 @@ fn entry(choices: &mut Choices<'_>, folder_count: usize) -> Entry {
         3 => entry.kind = EntryKind::Fifo,
         _ => {
             let chunks: Vec<_> = (0..choices.byte() % 9).map(|_| chunk(choices.byte())).collect();
-            if choices.byte() % 4 > 0 {
+            if !choices.byte().is_multiple_of(4) {
                 entry.size = chunks.iter().map(|chunk| u64::from(chunk.len)).sum();
             }
             entry.content = if chunks.is_empty() { Content::None } else { Content::Chunks(chunks) };
