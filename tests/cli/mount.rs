@@ -100,7 +100,10 @@ fn see(folder: &Path) -> BTreeMap<PathBuf, String> {
         let mut shared = "alone".to_owned();
         let mut size = 0;
         if kind.is_dir() {
-            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            let mut below: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).collect();
+            // Groups of links are counted in the order in which they are met.
+            below.sort();
+            open.extend(below);
         } else {
             let group_count = groups.len();
             let group = groups.entry(metadata.ino()).or_insert(group_count);
@@ -292,7 +295,6 @@ fn damage_is_an_error_of_the_files_that_it_touches_and_is_told() {
         let shown = fs::read(mount.path(vault.files()).join(name));
         shown.is_ok_and(|bytes| bytes == fs::read(vault.files().join(name)).unwrap())
     };
-    // Damages near the beginning of the largest packs until a file suffers; only unread files are looked at.
     let mut packs: Vec<PathBuf> = Vec::new();
     let mut open = vec![vault.home.path("repo/data")];
     while let Some(folder) = open.pop() {
