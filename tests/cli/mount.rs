@@ -343,6 +343,12 @@ fn a_new_snapshot_appears_in_a_mount_and_a_backup_runs_beside_it() {
     wait_for(&latest);
 }
 
+fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    u64::from_str_radix(mask.trim(), 16).unwrap() >> (signal.as_raw() - 1) & 1 == 1
+}
+
 #[test]
 fn signals_and_unmounting_leave_nothing_behind() {
     if !can_mount() {
@@ -350,6 +356,11 @@ fn signals_and_unmounting_leave_nothing_behind() {
     }
     let vault = Vault::with_snapshot();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        // A program that was started with a signal ignored, as in the background of a script, goes on ignoring it.
+        if is_ignored(signal) {
+            eprintln!("SKIPPED: {signal:?} is ignored here");
+            continue;
+        }
         let mount = Mount::new(&vault, &[]);
         // Somebody is inside, and has a file open.
         let held =
