@@ -569,7 +569,7 @@ fn the_sources_keep_the_house_rules() {
 
 #[test]
 fn every_rust_file_keeps_the_common_rules() {
-    for folder in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
+    for folder in ["src", "tests", "benches", "fuzz/src", "fuzz/fuzz_targets"] {
         let files = files_below(folder);
         if !files.is_empty() {
             assert_tidy(&files, COMMON_RULES);

@@ -1,0 +1,5 @@
+//! Runs [`kluis_fuzz::decoders::tree`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| kluis_fuzz::decoders::tree(data));
