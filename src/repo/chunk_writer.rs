@@ -411,7 +411,7 @@ impl FrameWriter<'_> {
             return self.write_frame(chunks, bytes, bases).map(Some);
         }
         let bytes_max = (self.target() * 2).min(limits::FRAME_BYTES_MAX);
-        let openings = self.writer.claims.openings(bases.iter().map(|(id, _)| *id))?;
+        let openings = self.writer.openings(bases)?;
         let opening_bytes_max = SHARED_OPENING_BYTES_MAX.min(self.target() as u64 * OPENING_SHARE_MAX);
         let open = self.open_for(bases);
         if !open.has_room(bytes.len(), bytes_max, bases) || !open.may_open(&openings, opening_bytes_max) {
@@ -452,14 +452,14 @@ impl FrameWriter<'_> {
         bases: &[Base],
         runs: Vec<BasedRun>,
     ) -> Result<(), RepoError> {
-        if !bases.is_empty() && self.writer.is_too_dear(bases, plain.len())? {
+        if self.writer.is_too_dear(bases, plain.len())? {
             return self.put_run(chunks, plain, &[]).map(drop);
         }
         if bases.is_empty() || runs.len() < 2 {
             return self.write_frame(chunks, plain, bases).map(drop);
         }
         let turn = self.writer.turns.wait();
-        let prefix = self.writer.prefix(bases, plain.len())?;
+        let prefix = self.writer.prefix(bases)?;
         let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
         let is_small = codec == Codec::ZstdPrefix && stored.len() <= plain.len() / MIXED_SHARE;
         let mut rest = plain;
@@ -500,9 +500,10 @@ impl FrameWriter<'_> {
         plain: &[u8],
         bases: &[Base],
     ) -> Result<Codec, RepoError> {
+        let bases = if self.writer.is_too_dear(bases, plain.len())? { &[] } else { bases };
         // Also what is read for it is bounded by the turns, so that there are not more prefixes in memory.
         let turn = self.writer.turns.wait();
-        let prefix = self.writer.prefix(bases, plain.len())?;
+        let prefix = self.writer.prefix(bases)?;
         let (codec, stored) = self.compressor.compress_against(plain, &prefix.read.bytes);
         let frame = prefix.frame(codec, stored, chunks);
         let refused = self.writer.append_against(self.kind, frame, stored, &prefix)?;

@@ -6,6 +6,7 @@ use crate::format::frame::FrameEntry;
 use crate::index::PackKind;
 use crate::repo::chunk_reader::BaseBytes;
 use crate::repo::error::RepoError;
+use crate::repo::opening::Openings;
 use crate::repo::pack_sealing::FrameHash;
 
 /// Opening the bases of a frame may take so many times its own plain bytes. Where files were changed here and there, far
@@ -16,20 +17,25 @@ pub(super) const OPENING_SHARE_MAX: u64 = 32;
 const OPENING_BYTES_CHEAP: u64 = 4 << 20;
 
 impl ChunkWriter {
-    /// Whether opening these bases takes too much for a frame of so many plain bytes.
-    pub(super) fn is_too_dear(&self, bases: &[Base], plain_len: usize) -> Result<bool, RepoError> {
-        let openings = self.claims.openings(bases.iter().map(|(id, _)| *id))?;
-        let bytes_max = (plain_len as u64 * OPENING_SHARE_MAX).max(OPENING_BYTES_CHEAP);
-        Ok(openings.bytes() > bytes_max)
+    /// What is opened for these bases.
+    pub(super) fn openings(&self, bases: &[Base]) -> Result<Openings, RepoError> {
+        // Most files have none, and then nobody is asked.
+        match bases {
+            [] => Ok(Openings::default()),
+            bases => self.claims.openings(bases.iter().map(|(id, _)| *id)),
+        }
     }
 
-    /// Claims those of these bases that are stored and do not lie too deep, and reads them, for a frame of so many plain
-    /// bytes. If they cannot be read, or it takes too much, there are none: what rests on nothing heals.
-    pub(super) fn prefix(&self, bases: &[Base], plain_len: usize) -> Result<Prefix, RepoError> {
+    /// Whether opening these bases takes too much for a frame of so many plain bytes.
+    pub(super) fn is_too_dear(&self, bases: &[Base], plain_len: usize) -> Result<bool, RepoError> {
+        let bytes_max = (plain_len as u64 * OPENING_SHARE_MAX).max(OPENING_BYTES_CHEAP);
+        Ok(self.openings(bases)?.bytes() > bytes_max)
+    }
+
+    /// Claims those of these bases that are stored and do not lie too deep, and reads them. If they cannot be read there
+    /// are none: what rests on nothing heals.
+    pub(super) fn prefix(&self, bases: &[Base]) -> Result<Prefix, RepoError> {
         let mut prefix = Prefix::default();
-        if self.is_too_dear(bases, plain_len)? {
-            return Ok(prefix);
-        }
         for base in bases {
             if let Some(depth) = self.claims.claim_base(&base.0)?
                 && depth < self.options.base_depth_max
