@@ -233,10 +233,8 @@ fn come_back_or_tell(scene: &Scene) -> bool {
 }
 
 #[test]
-#[ignore = "fails one time in three: a base is missing after the prune; not understood yet"]
 fn an_index_object_that_lies_about_lengths_is_found_and_named_and_nothing_is_lost() {
     let scene = Scene::new();
-    let good = scene.storage.objects();
     let lied = std::sync::Mutex::new(BTreeSet::new());
     replace_index(&scene.repo, &scene.storage, |pack| {
         let frame = pack.frames.iter_mut().find(|frame| frame.chunks.len() > 1);
@@ -255,14 +253,8 @@ fn an_index_object_that_lies_about_lengths_is_found_and_named_and_nothing_is_los
     assert!(!come_back_or_tell(&scene), "something cannot be read");
     // Whatever a prune makes of it, no pack that is needed goes.
     let _ = run(&scene.repo, &thorough());
-    let true_index = good.iter().filter(|(name, _)| name.as_str().starts_with("index/"));
-    true_index.for_each(|(name, bytes)| scene.storage.set(name, bytes.clone()));
-    for name in scene.storage.objects().into_keys().filter(|name| name.as_str().starts_with("index/")) {
-        if !good.contains_key(&name) {
-            scene.storage.delete(&name).unwrap();
-        }
-    }
-    scene.repo.rebuild_index().unwrap();
+    // Found again by the directories, also of those packs that the prune wrote.
+    replace_index(&scene.repo, &scene.storage, |_| {});
     scene.assert_whole();
 }
 
