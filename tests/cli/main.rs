@@ -21,4 +21,5 @@ mod scrub;
 mod secrets;
 mod stats;
 mod streams;
+mod transcripts;
 mod vault;
