@@ -1,5 +1,6 @@
 //! From a place and a secret to an unlocked repository, and to a new one.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::key_file;
 use crate::cli::place::Place;
-use crate::cli::secrets::Credential;
+use crate::cli::secrets::{Credential, SecretOptions, Variables};
 use crate::clock::SystemClock;
 use crate::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, UnlockSecret};
 use crate::storage::{Leftovers, LocalStorage, LocalStorageOptions, Storage, StorageError};
@@ -24,12 +25,32 @@ impl Context {
     /// As [`Self::open_repository`], with the secret that opened it.
     pub fn open_repository_and_secret(&self) -> Result<(Arc<Repo>, UnlockSecret), Failure> {
         let place = self.place()?;
+        self.open_at(&place, || self.credential(&place))
+    }
+
+    /// Opens a second repository, with what its own options and variables name, or else with what opens the first.
+    pub fn open_other(
+        &self,
+        place: &OsStr,
+        options: SecretOptions<'_>,
+        variables: Variables,
+    ) -> Result<Arc<Repo>, Failure> {
+        let place = Place::parse(place)?;
+        let opened = self.open_at(&place, || self.other_credential(options, variables, &place));
+        opened.map(|(repo, _)| repo)
+    }
+
+    fn open_at(
+        &self,
+        place: &Place,
+        credential: impl FnOnce() -> Result<Credential, Failure>,
+    ) -> Result<(Arc<Repo>, UnlockSecret), Failure> {
         // Whatever lies in a folder that is no repository stays there.
-        if !Repo::exists(&*open_storage(&place, Leftovers::Keep)?)? {
-            return Err(no_repository(&place));
+        if !Repo::exists(&*open_storage(place, Leftovers::Keep)?)? {
+            return Err(no_repository(place));
         }
-        let secret = self.unlock_secret(self.credential(&place)?)?;
-        let storage = open_storage(&place, Leftovers::Remove)?;
+        let secret = self.unlock_secret(credential()?)?;
+        let storage = open_storage(place, Leftovers::Remove)?;
         let repo = Repo::open(self.surroundings(storage)?, &secret)?;
         Ok((Arc::new(repo), secret))
     }
