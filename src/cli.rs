@@ -26,7 +26,8 @@ pub mod selection;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::builder::StyledStr;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::args::Globals;
 use crate::cli::context::Context;
@@ -119,16 +120,50 @@ impl Command {
     }
 }
 
+/// What people want, and the commands for it, in the order of the help.
+const PURPOSES: &[(&str, &[&str])] = &[
+    ("Make a backup", &["init", "backup"]),
+    ("Look inside", &["snapshots", "ls", "find", "diff", "mount"]),
+    ("Get it back", &["restore", "dump"]),
+    ("Keep it small", &["forget", "undo-forget", "prune", "stats"]),
+    ("Keep it safe", &["check", "scrub", "repair", "doctor"]),
+    ("Keys", &["key"]),
+    ("For packagers", &["completions", "manpages"]),
+];
+
 /// The definition of all commands, from which completions and manual pages are made.
 pub fn definition() -> clap::Command {
-    Cli::command()
+    let definition = Cli::command();
+    let template = help_template(&definition);
+    definition.help_template(template)
+}
+
+/// The help of the program itself: its commands by what people want.
+fn help_template(definition: &clap::Command) -> StyledStr {
+    let styles = definition.get_styles();
+    let (header, literal) = (styles.get_header(), styles.get_literal());
+    let mut text = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
+    for (purpose, names) in PURPOSES {
+        text.push_str(&format!("\n{header}{purpose}:{header:#}\n"));
+        for name in *names {
+            let command = definition.find_subcommand(name);
+            let about = command.and_then(clap::Command::get_about).map(StyledStr::to_string);
+            text.push_str(&format!("  {literal}{name:<11}{literal:#}  {}\n", about.unwrap_or_default()));
+        }
+    }
+    text.push_str(&format!("\n{header}Options of every command:{header:#}\n{{options}}{{after-help}}"));
+    StyledStr::from(text)
 }
 
 /// Runs the program: reads the command line, does the work, tells a failure. Returns the exit code.
 pub fn main() -> ExitCode {
     exit::catch_bugs();
     harden::start();
-    let cli = match Cli::try_parse() {
+    let mut definition = definition();
+    let matches = definition.try_get_matches_from_mut(std::env::args_os());
+    let cli = matches
+        .and_then(|matches| Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition)));
+    let cli = match cli {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap sends them to standard output.
@@ -149,5 +184,19 @@ mod tests {
     #[test]
     fn the_definitions_hold_together() {
         definition().debug_assert();
+    }
+
+    #[test]
+    fn every_command_serves_one_purpose_and_is_told_in_one_line() {
+        let definition = definition();
+        let mut named: Vec<&str> = PURPOSES.iter().flat_map(|(_, names)| *names).copied().collect();
+        let mut commands: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
+        named.sort_unstable();
+        commands.sort_unstable();
+        assert_eq!(named, commands);
+        for command in definition.get_subcommands() {
+            let about = command.get_about().map(StyledStr::to_string).unwrap_or_default();
+            assert!((1..=65).contains(&about.len()), "{}: {about}", command.get_name());
+        }
     }
 }

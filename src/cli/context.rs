@@ -111,6 +111,15 @@ impl Context {
         Ok(Watch::start(face, counted, !self.globals.quiet, self.interruption.clone()))
     }
 
+    /// The same beside results that come out meanwhile: no bar is drawn between their lines.
+    pub fn watch_beside_results(&self, counted: &'static str) -> Result<Watch, Failure> {
+        let face = match Face::choose(self.globals.progress(&process_environment)?, self.globals.quiet) {
+            Face::Bar if std::io::stdout().is_terminal() => Face::Quiet,
+            face => face,
+        };
+        Ok(Watch::start(face, counted, !self.globals.quiet, self.interruption.clone()))
+    }
+
     /// Tells whether somebody asked to stop.
     pub fn interruption(&self) -> &Interruption {
         &self.interruption

@@ -12,7 +12,7 @@ use super::window::Task;
 use super::work::Worker;
 use super::{RestoreContext, RestoreError, RestoreOptions, RestoreReport, RestoreRequest, layout, verify};
 use crate::event::Progress;
-use crate::format::tree::{Entry, EntryKind, tag};
+use crate::format::tree::{EntryKind, tag};
 use crate::target::{FolderCache, TargetRoot};
 use crate::units::ByteCount;
 
@@ -32,7 +32,7 @@ pub fn run(
     let started = Instant::now();
     let filter =
         Filter::new(&options.include, &options.exclude).map_err(|source| RestoreError::Filter { source })?;
-    let root = TargetRoot::open(target, !options.dry_run)?;
+    let root = TargetRoot::open(target, true)?;
     let shared = Shared::new(context, options, &root);
     shared.observer.phase("looking at the target");
     let needed = ensure_space(&shared, request, &filter)?;
@@ -42,13 +42,13 @@ pub fn run(
     with_threads(&shared, |shared, tasks| {
         Planner::new(shared, tasks.clone()).run(request, &filter)?;
         shared.take_failure()?;
-        if options.verify && !options.dry_run {
+        if options.verify {
             shared.observer.phase("reading everything back");
             verify::run(shared, request, &filter, &tasks);
         }
         shared.take_failure()
     })?;
-    if options.sync && !options.dry_run {
+    if options.sync {
         shared.observer.phase("making it durable");
         root.sync()?;
     }
@@ -87,7 +87,7 @@ fn ensure_space(shared: &Shared<'_>, request: &RestoreRequest, filter: &Filter) 
     let bound = upper_bound(shared, request)?;
     let left = shared.root.space_left()?;
     // Holes cannot be counted before the content is read.
-    if bound <= left || shared.options.sparse || shared.options.dry_run {
+    if bound <= left || shared.options.sparse {
         return Ok(bound);
     }
     let needed = measure(shared, request, filter);
@@ -98,7 +98,7 @@ fn ensure_space(shared: &Shared<'_>, request: &RestoreRequest, filter: &Filter) 
 }
 
 /// What the entries at the top say about everything below them.
-fn upper_bound(shared: &Shared<'_>, request: &RestoreRequest) -> Result<u64, RestoreError> {
+pub(super) fn upper_bound(shared: &Shared<'_>, request: &RestoreRequest) -> Result<u64, RestoreError> {
     match request {
         RestoreRequest::Single(entry) => Ok(entry.size),
         RestoreRequest::Folder(id) => shared.origin.directory(*id).try_fold(0u64, |sum, entry| {
@@ -124,12 +124,7 @@ fn measure(shared: &Shared<'_>, request: &RestoreRequest, filter: &Filter) -> u6
         let folder = cache.folder(shared.root, walk.path()).ok();
         let existing = folder.and_then(|folder| folder.look(entry.name.as_slice()).ok().flatten());
         let there = existing.filter(|there| there.kind == EntryKind::File).map_or(0, |there| there.size);
-        needed = needed.saturating_add(data_bytes(&entry).saturating_sub(there));
+        needed = needed.saturating_add(layout::data_bytes(&entry).saturating_sub(there));
     }
     needed
-}
-
-fn data_bytes(entry: &Entry) -> u64 {
-    let holes = layout::holes(entry).unwrap_or_default();
-    entry.size.saturating_sub(holes.iter().map(|(_, len)| len).sum())
 }

@@ -22,4 +22,5 @@ mod scrub;
 mod secrets;
 mod stats;
 mod streams;
+mod transcripts;
 mod vault;

@@ -14,7 +14,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{Output, safe_text};
 use crate::repo::Repo;
 
-/// Try out whether storage, clocks, rights and cache are as they must be.
+/// Try out whether storage, clocks, rights and cache are right.
 ///
 /// Says one line for each thing that was looked at: good, note, or bad. Small files are stored in the repository and
 /// removed again; nothing else is changed. Without a passphrase or key in options or variables nobody is asked for one,

@@ -14,7 +14,7 @@ use crate::repo::{Repo, RepoError, SnapshotFilter, SnapshotList};
 use crate::stats::{self, Held, SnapshotStats, StatsReport};
 use crate::units::{ByteCount, count_text};
 
-/// Show how much is stored, how much of it only once, and how much of it for nothing.
+/// Show how much is stored, and how much of it for nothing.
 ///
 /// For each snapshot it says what only that one holds: what forgetting it, and no other, would free. Snapshots that are
 /// named, and the options, narrow which ones are listed; what is unique, stored and unused is always that of the whole
