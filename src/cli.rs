@@ -1,7 +1,7 @@
 //! The command line: one file per command in `cmd`, and around them what they share.
 //!
 //! - `args`: options of every command, and kinds of values
-//! - `place`, `secrets`: where the repository is and what opens it
+//! - `place`, `bucket`, `secrets`: where the repository is, how it is reached, and what opens it
 //! - `context`: all of that for a running command
 //! - `progress`, `render`, `exit`: what a person or a script sees while it runs, as its result, and when it fails
 //! - `interrupt`, `harden`: signals, and what the process does to itself at the start
@@ -10,6 +10,7 @@
 
 pub mod args;
 pub mod attempt;
+mod bucket;
 pub mod cmd;
 pub mod context;
 pub mod exit;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::cli::args::Globals;
+use crate::cli::bucket;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::interrupt::Interruption;
 use crate::cli::place::{Place, cache_folder, process_environment};
@@ -13,6 +14,7 @@ use crate::cli::progress::{Face, Watch};
 use crate::cli::render::{Output, safe_text};
 use crate::cli::secrets::{Credential, SecretOptions, SecretSource, Variables};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::storage::S3Options;
 
 /// The surroundings of a running command.
 pub struct Context {
@@ -40,6 +42,11 @@ impl Context {
     /// Where the repository is.
     pub fn place(&self) -> Result<Place, Failure> {
         Place::choose(self.globals.repo.as_deref(), &process_environment)
+    }
+
+    /// How a bucket is reached.
+    pub fn bucket_options(&self, bucket: &str, prefix: &str) -> Result<S3Options, Failure> {
+        bucket::options(bucket, prefix, &self.globals, &process_environment)
     }
 
     /// The folder for caches.

@@ -47,9 +47,11 @@ fn examine(context: &Context) -> Result<Vec<Probe>, Failure> {
     let config = newest_settings(&*storage)?;
     let cache = context.cache_folder()?;
     let mut probes = vec![local::program(), local::open_files()];
-    probes.push(local::file_system(place.folder()));
-    probes.extend(local::folder_rights(place.folder()));
-    probes.extend(local::links(place.folder()));
+    if let Some(folder) = place.folder() {
+        probes.push(local::file_system(folder));
+        probes.extend(local::folder_rights(folder));
+        probes.extend(local::links(folder));
+    }
     probes.extend(doctor::promises(&*storage, context.now())?);
     match &config {
         Some(config) => probes.extend(doctor::settings(&*storage, config)),
