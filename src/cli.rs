@@ -22,6 +22,7 @@ pub mod place;
 pub mod progress;
 pub mod render;
 pub mod repository;
+mod requests;
 pub mod secrets;
 pub mod selection;
 
@@ -118,6 +119,33 @@ impl Command {
     }
 }
 
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Backup(_) => "backup",
+            Self::Snapshots(_) => "snapshots",
+            Self::Ls(_) => "ls",
+            Self::Find(_) => "find",
+            Self::Diff(_) => "diff",
+            Self::Restore(_) => "restore",
+            Self::Dump(_) => "dump",
+            Self::Mount(_) => "mount",
+            Self::Forget(_) => "forget",
+            Self::UndoForget(_) => "undo-forget",
+            Self::Prune(_) => "prune",
+            Self::Stats(_) => "stats",
+            Self::Check(_) => "check",
+            Self::Repair(_) => "repair",
+            Self::Scrub(_) => "scrub",
+            Self::Doctor(_) => "doctor",
+            Self::Key(_) => "key",
+            Self::Completions(_) => "completions",
+            Self::Manpages(_) => "manpages",
+        }
+    }
+}
+
 /// The definition of all commands, from which completions and manual pages are made.
 pub fn definition() -> clap::Command {
     Cli::command()
@@ -138,7 +166,9 @@ pub fn main() -> ExitCode {
     };
     cli.globals.set_color();
     let context = Context::new(cli.globals);
-    exit::end(cli.command.run(&context))
+    let result = cli.command.run(&context);
+    context.note_requests(cli.command.name());
+    exit::end(result)
 }
 
 #[cfg(test)]

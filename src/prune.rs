@@ -53,6 +53,8 @@ const DOOMED_COUNT_MAX: usize = limits::BODY_NAME_COUNT_MAX / 4;
 /// A mark over all edges is made as long as these are no longer, and beyond that by every tenth prune.
 const MARKED_EDGE_BYTES_MAX: u64 = 128 << 10;
 const MARKED_PLAN_INTERVAL: u64 = 10;
+/// A probe takes seconds; what is older than a day was left behind.
+const PROBE_SECONDS_MAX: i64 = 24 * 60 * 60;
 
 /// Names a pack.
 pub(crate) type PackName = (PackKind, PackId);
@@ -221,6 +223,9 @@ pub fn run(
     let mut run =
         Run { repo, options, observer, report: &mut report, rewriting: false, void_bodies: Vec::new() };
     run.all()?;
+    if repo.storage().is_remote() && !options.dry_run {
+        remove_probes(repo)?;
+    }
     report.duration_seconds = begun.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -232,6 +237,18 @@ fn can_run_beside_others(repo: &Repo) -> Result<bool, RepoError> {
         return refuses_second_create(&**repo.storage());
     }
     Ok(repo.config().probes.get("second_create_is_refused").copied().unwrap_or(true))
+}
+
+/// What hosts without the right to delete have left of their probes goes here; a folder loses it when it is opened.
+fn remove_probes(repo: &Repo) -> Result<(), RepoError> {
+    let mut old = Vec::new();
+    let now = repo.clock().now().seconds;
+    repo.storage().list(names::TEMPORARY, &mut |listed| {
+        if now.saturating_sub(listed.stored_at.seconds) > PROBE_SECONDS_MAX {
+            old.push(listed.name);
+        }
+    })?;
+    old.iter().try_for_each(|name| Ok(repo.storage().delete(name)?))
 }
 
 struct Run<'a> {

@@ -60,7 +60,7 @@ pub use index_sync::{PackListing, UnreadIndexObject, name_of, stand_in};
 pub use lease::{Lease, retry_when_fenced};
 pub use leases::ListedLease;
 pub use pack_sealing::OpenedFrame;
-pub use probe::{refuses_second_create, run as probe_storage};
+pub use probe::{delete_if_allowed, refuses_second_create, run as probe_storage};
 pub use references::{References, references};
 pub use series::series_of;
 pub use settings::{InitOptions, README as README_TEXT};

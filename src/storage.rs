@@ -10,6 +10,7 @@
 //! - **S6** An error from `list` voids everything that it visited before.
 //! - **S7** What `list` returned for a control prefix survives power loss, unless it is deleted.
 
+mod cached;
 mod faulty;
 mod local;
 mod mapped;
@@ -21,6 +22,7 @@ use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 
+pub use cached::CachedStorage;
 pub use faulty::{Afterwards, Calls, Fault, FaultPlan, FaultyStorage};
 pub use local::{FileSystem, Leftovers, LocalStorage, LocalStorageOptions};
 pub use mapped::MappedObject;
@@ -185,6 +187,13 @@ impl RequestCounts {
     /// All requests.
     pub fn all(&self) -> u64 {
         self.puts + self.gets + self.heads + self.lists + self.deletes
+    }
+}
+
+impl StorageError {
+    /// Whether whoever asked may not do this here.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -12,21 +13,25 @@ use crate::cli::interrupt::Interruption;
 use crate::cli::place::{Place, cache_folder, process_environment};
 use crate::cli::progress::{Face, Watch};
 use crate::cli::render::{Output, safe_text};
+use crate::cli::requests;
 use crate::cli::secrets::{Credential, SecretOptions, SecretSource, Variables};
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::storage::S3Options;
+use crate::storage::{S3Options, Storage};
 
 /// The surroundings of a running command.
 pub struct Context {
     globals: Globals,
     interruption: Interruption,
     clock: SystemClock,
+    /// The storage in use, if it counts what calls cost.
+    counted: Mutex<Option<Arc<dyn Storage>>>,
 }
 
 impl Context {
     /// The context of this process. From here on Ctrl-C asks operations to stop.
     pub fn new(globals: Globals) -> Self {
-        Self { globals, interruption: Interruption::listen(), clock: SystemClock }
+        let interruption = Interruption::listen();
+        Self { globals, interruption, clock: SystemClock, counted: Mutex::new(None) }
     }
 
     /// The present moment.
@@ -47,6 +52,24 @@ impl Context {
     /// How a bucket is reached.
     pub fn bucket_options(&self, bucket: &str, prefix: &str) -> Result<S3Options, Failure> {
         bucket::options(bucket, prefix, &self.globals, &process_environment)
+    }
+
+    /// Remembers the storage that this command uses.
+    pub fn count_requests_of(&self, storage: &Arc<dyn Storage>) {
+        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(storage));
+    }
+
+    /// Writes down what the command has cost in requests, for `repo stats --requests`.
+    pub fn note_requests(&self, command: &str) {
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let counts =
+            counted.as_ref().and_then(|storage| storage.requests()).filter(|counts| counts.all() > 0);
+        if let (Some(counts), Ok(place), Ok(cache)) = (counts, self.place(), self.cache_folder()) {
+            let time = self.now().rfc3339();
+            let noted =
+                requests::Noted { time, place: place.to_string(), command: command.to_owned(), counts };
+            requests::note(&cache, &noted);
+        }
     }
 
     /// The folder for caches.

@@ -33,7 +33,7 @@ pub enum Place {
 const BUCKET_LEN: RangeInclusive<usize> = 3..=63;
 const PREFIX_LEN_MAX: usize = 500;
 /// What may stand in a prefix besides letters and digits: it passes through addresses, signatures and lists unchanged.
-const PREFIX_SIGNS: &[u8] = b"!-_.*'()";
+const PREFIX_SIGNS: &[u8] = b"!-_.'()";
 
 impl Place {
     /// The place named by `--repo`, else by `KLUIS_REPO`, else the default of the user.
@@ -96,7 +96,7 @@ impl Place {
         };
         if !(prefix.is_empty() || prefix.split('/').all(is_segment)) || prefix.len() > PREFIX_LEN_MAX {
             return Err(wrong(
-                "a prefix is made of letters, digits and !-_.*'(), in folders that are not empty",
+                "a prefix is made of letters, digits and !-_.'(), in folders that are not empty",
             ));
         }
         Ok(Self::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() })

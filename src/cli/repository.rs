@@ -9,8 +9,23 @@ use crate::cli::key_file;
 use crate::cli::place::Place;
 use crate::cli::secrets::Credential;
 use crate::clock::SystemClock;
+use crate::index::CacheFolder;
 use crate::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, UnlockSecret, names};
-use crate::storage::{Leftovers, LocalStorage, LocalStorageOptions, S3Storage, Storage, StorageError};
+use crate::storage::{
+    CachedStorage, Leftovers, LocalStorage, LocalStorageOptions, S3Storage, Storage, StorageError,
+};
+
+/// Copies of node packs and control objects of one bucket take at most so much of the cache folder.
+const COPIES_BYTES_MAX: u64 = 4 << 30;
+
+/// From where a repository is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// From the cache folder what is there, and the rest from where it is stored.
+    Copies,
+    /// All of it from where it is stored.
+    Itself,
+}
 
 /// What a `repo init` that did not come to its end leaves behind, at most.
 const INIT_NAMES: [&str; 7] = ["README", "reserve", "slot", "keyring", "copy", "config", "tmp"];
@@ -21,8 +36,17 @@ impl Context {
         self.open_repository_and_secret().map(|(repo, _)| repo)
     }
 
+    /// As [`Self::open_repository`], for those who look for damage: everything is read from where it is stored.
+    pub fn open_repository_itself(&self) -> Result<Arc<Repo>, Failure> {
+        self.open(Reading::Itself).map(|(repo, _)| repo)
+    }
+
     /// As [`Self::open_repository`], with the secret that opened it.
     pub fn open_repository_and_secret(&self) -> Result<(Arc<Repo>, UnlockSecret), Failure> {
+        self.open(Reading::Copies)
+    }
+
+    fn open(&self, reading: Reading) -> Result<(Arc<Repo>, UnlockSecret), Failure> {
         let place = self.place()?;
         // Whatever lies in a folder that is no repository stays there.
         let looked_at = self.storage_at(&place, Leftovers::Keep)?;
@@ -32,6 +56,7 @@ impl Context {
         let secret = self.unlock_secret(self.credential(&place)?)?;
         // A bucket has no leftovers, but a connection that is worth keeping.
         let storage = match looked_at.is_remote() {
+            true if reading == Reading::Copies => self.with_copies(&place, looked_at)?,
             true => looked_at,
             false => self.storage_at(&place, Leftovers::Remove)?,
         };
@@ -101,6 +126,10 @@ impl Context {
         }
         let (secret, new_key_file) = self.first_secret(&place)?;
         let created = self.prepare(&place).and_then(|storage| {
+            let storage = match storage.is_remote() {
+                true => self.with_copies(&place, storage)?,
+                false => storage,
+            };
             let around = self.surroundings(storage)?;
             let storage = Arc::clone(&around.storage);
             Repo::init(around, &options_for(&secret), &secret).map_err(|error| {
@@ -136,9 +165,19 @@ impl Context {
             },
             Place::Bucket { bucket, prefix } => {
                 let options = self.bucket_options(bucket, prefix)?;
-                Ok(Arc::new(S3Storage::new(&options)?))
+                let storage: Arc<dyn Storage> = Arc::new(S3Storage::new(&options)?);
+                self.count_requests_of(&storage);
+                Ok(storage)
             }
         }
+    }
+
+    /// The same storage, with copies of what is read often in the cache folder.
+    fn with_copies(&self, place: &Place, storage: Arc<dyn Storage>) -> Result<Arc<dyn Storage>, Failure> {
+        let cache = CacheFolder::open(&self.cache_folder()?).map_err(RepoError::from)?;
+        // Two stores may have buckets of the same name.
+        let folder = cache.copies_path(&format!("{place} at {}", storage.place()));
+        Ok(Arc::new(CachedStorage::new(storage, folder, COPIES_BYTES_MAX)))
     }
 
     fn prepare(&self, place: &Place) -> Result<Arc<dyn Storage>, Failure> {

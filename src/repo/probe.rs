@@ -20,12 +20,23 @@ pub fn run(storage: &dyn Storage) -> Result<BTreeMap<String, bool>, RepoError> {
     let other_case = name_of(format!("tmp/probe-A{word}"));
     let mut outcome = BTreeMap::new();
     let result = probe(storage, &name, &other_case, &mut outcome);
-    storage.delete(&name)?;
-    storage.delete(&other_case)?;
+    let is_deleted = delete_if_allowed(storage, &name)? & delete_if_allowed(storage, &other_case)?;
     result?;
+    if !is_deleted {
+        return Ok(outcome);
+    }
     let is_gone = storage.get(&name).is_err() && !is_listed(storage, &name)?;
     outcome.insert("delete_is_visible".to_owned(), is_gone);
     Ok(outcome)
+}
+
+/// Deletes what a probe has stored. False if this key may not delete anything in the bucket: then a prune does, later.
+pub fn delete_if_allowed(storage: &dyn Storage, name: &ObjectName) -> Result<bool, RepoError> {
+    match storage.delete(name) {
+        Ok(()) => Ok(true),
+        Err(error) if storage.is_remote() && error.is_denied() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether of two creates of one name only the first counts: the promise that a prune beside writers rests on. Costs a few

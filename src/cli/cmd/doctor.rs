@@ -88,7 +88,7 @@ fn open(context: &Context) -> Opened {
         let hint = "name one, for instance with --password-file";
         return Opened::Not(Probe::note("key", message).hint(hint));
     }
-    match context.open_repository() {
+    match context.open_repository_itself() {
         Ok(repo) => Opened::Repo(repo),
         Err(failure) => {
             let message = format!("the repository could not be opened: {}", failure.in_one_line());

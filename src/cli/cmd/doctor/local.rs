@@ -306,7 +306,7 @@ mod tests {
         let path = folder.path().join("cache");
         let id = RepositoryId::new([1; 16]);
         let outcomes = |repository: &Path| {
-            let probes = cache(&path, repository, Some(id));
+            let probes = cache(&path, Some(repository), Some(id));
             probes.iter().map(|probe| probe.outcome).collect::<Vec<_>>()
         };
         assert_eq!(outcomes(elsewhere), [Outcome::Note], "there is none yet");
