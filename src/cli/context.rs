@@ -23,15 +23,15 @@ pub struct Context {
     globals: Globals,
     interruption: Interruption,
     clock: SystemClock,
-    /// The storage in use, if it counts what calls cost.
-    counted: Mutex<Option<Arc<dyn Storage>>>,
+    /// Storages in use that count what calls cost, each with the name of its repository.
+    counted: Mutex<Vec<(String, Arc<dyn Storage>)>>,
 }
 
 impl Context {
     /// The context of this process. From here on Ctrl-C asks operations to stop.
     pub fn new(globals: Globals) -> Self {
         let interruption = Interruption::listen();
-        Self { globals, interruption, clock: SystemClock, counted: Mutex::new(None) }
+        Self { globals, interruption, clock: SystemClock, counted: Mutex::default() }
     }
 
     /// The present moment.
@@ -54,21 +54,21 @@ impl Context {
         bucket::options(bucket, prefix, &self.globals, &process_environment)
     }
 
-    /// Remembers the storage that this command uses.
-    pub fn count_requests_of(&self, storage: &Arc<dyn Storage>) {
-        *self.counted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(storage));
+    /// Remembers a storage that this command uses for the repository at `place`.
+    pub fn count_requests_of(&self, place: &Place, storage: &Arc<dyn Storage>) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.push((place.to_string(), Arc::clone(storage)));
     }
 
     /// Writes down what the command has cost in requests, for `repo stats --requests`.
     pub fn note_requests(&self, command: &str) {
-        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let counts =
-            counted.as_ref().and_then(|storage| storage.requests()).filter(|counts| counts.all() > 0);
-        if let (Some(counts), Ok(place), Ok(cache)) = (counts, self.place(), self.cache_folder()) {
-            let time = self.now().rfc3339();
-            let noted =
-                requests::Noted { time, place: place.to_string(), command: command.to_owned(), counts };
-            requests::note(&cache, &noted);
+        let counted = std::mem::take(&mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(cache) = self.cache_folder() else { return };
+        for (place, storage) in counted {
+            if let Some(counts) = storage.requests().filter(|counts| counts.all() > 0) {
+                let (time, command) = (self.now().rfc3339(), command.to_owned());
+                requests::note(&cache, &requests::Noted { time, place, command, counts });
+            }
         }
     }
 

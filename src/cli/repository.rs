@@ -166,7 +166,7 @@ impl Context {
             Place::Bucket { bucket, prefix } => {
                 let options = self.bucket_options(bucket, prefix)?;
                 let storage: Arc<dyn Storage> = Arc::new(S3Storage::new(&options)?);
-                self.count_requests_of(&storage);
+                self.count_requests_of(place, &storage);
                 Ok(storage)
             }
         }

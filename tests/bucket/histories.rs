@@ -26,7 +26,8 @@ use crate::stores;
 mod noise;
 
 const HISTORY_COUNT: u64 = 200;
-const THREAD_COUNT: u64 = 4;
+/// They wait most of the time.
+const THREAD_COUNT: u64 = 8;
 
 /// A small generator: equal seeds give equal histories, as far as threads allow.
 struct Chance(u64);
@@ -113,10 +114,12 @@ impl World {
     fn storage(&self) -> Arc<dyn Storage> {
         let mut options = stores::options(&self.proxy.address);
         options.prefix.clone_from(&self.prefix);
-        options.patience.total = Duration::from_millis(60);
-        options.patience.pause = Duration::from_millis(1);
-        options.patience.pause_max = Duration::from_millis(5);
-        options.patience.stall = Duration::from_millis(if self.seed % 8 == 0 { 300 } else { 2000 });
+        if self.proxy.is_faulty() {
+            options.patience.total = Duration::from_millis(60);
+            options.patience.pause = Duration::from_millis(1);
+            options.patience.pause_max = Duration::from_millis(5);
+            options.patience.stall = Duration::from_millis(150);
+        }
         let storage = Arc::new(S3Storage::new(&options).unwrap());
         match self.seed % 2 {
             0 => storage,

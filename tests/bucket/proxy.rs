@@ -39,6 +39,7 @@ pub struct Proxy {
     requests: Arc<AtomicU64>,
     faults: Arc<AtomicU64>,
     is_over: Arc<AtomicBool>,
+    is_faulty: AtomicBool,
     port: u16,
 }
 
@@ -55,6 +56,7 @@ impl Proxy {
             requests: Arc::default(),
             faults: Arc::default(),
             is_over: Arc::default(),
+            is_faulty: AtomicBool::new(false),
             port,
         };
         let (decide, requests) = (Arc::clone(&proxy.decide), Arc::clone(&proxy.requests));
@@ -77,11 +79,18 @@ impl Proxy {
     /// From now on this happens to requests.
     pub fn set(&self, decide: impl Fn(&str, &str) -> Option<Fault> + Send + Sync + 'static) {
         *self.decide.lock().unwrap() = Arc::new(decide);
+        self.is_faulty.store(true, Ordering::Relaxed);
     }
 
     /// From now on nothing happens to requests.
     pub fn behave(&self) {
         self.set(|_, _| None);
+        self.is_faulty.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether anything may happen to requests now.
+    pub fn is_faulty(&self) -> bool {
+        self.is_faulty.load(Ordering::Relaxed)
     }
 
     /// Requests so far.

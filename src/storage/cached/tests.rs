@@ -148,7 +148,8 @@ struct Unheld(MemoryStorage);
 #[test]
 fn whoever_ended_on_this_host_is_known_to_have_ended() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || CachedStorage::new(Arc::new(Unheld(MemoryStorage::new())), folder.path().to_owned(), 1 << 20);
+    let open =
+        || CachedStorage::new(Arc::new(Unheld(MemoryStorage::new())), folder.path().to_owned(), 1 << 20);
     let (here, there) = (open(), open());
     let lease = name("lease/a.0");
     assert_eq!(there.held(&lease).unwrap(), HeldState::Unknown);
