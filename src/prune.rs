@@ -349,8 +349,11 @@ impl Run<'_> {
             for name in outcome.damaged {
                 let pack = names::pack(name.0, &name.1);
                 // One that another prune has deleted meanwhile is not damaged.
-                if !matches!(self.repo.storage().len(&pack), Err(StorageError::Missing { .. })) {
-                    self.report.damaged_packs.push(pack.to_string());
+                let is_there = !matches!(self.repo.storage().len(&pack), Err(StorageError::Missing { .. }));
+                let pack = pack.to_string();
+                // A plan that another prune was faster to make is made anew, and meets the same damage.
+                if is_there && !self.report.damaged_packs.contains(&pack) {
+                    self.report.damaged_packs.push(pack);
                 }
                 doomed.packs.remove(&name);
             }

@@ -28,6 +28,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("repo", 3),
     ("backup", 4),
     ("check", 4),
+    ("copy", 4),
     ("diff", 4),
     ("find", 4),
     ("forget", 4),

@@ -99,6 +99,20 @@ impl Context {
         self.unless_interrupted(source.fetch_new(&place.to_string(), Variables::New, &process_environment))
     }
 
+    /// What opens a second repository at `place`: what its own options and variables name, or else what opens the first.
+    pub fn other_credential(
+        &self,
+        options: SecretOptions<'_>,
+        variables: Variables,
+        place: &Place,
+    ) -> Result<Credential, Failure> {
+        let source = match SecretSource::choose(options, variables, &process_environment) {
+            SecretSource::Ask => self.secret_source(),
+            source => source,
+        };
+        self.unless_interrupted(source.fetch(&place.to_string(), &process_environment))
+    }
+
     /// Ctrl-C reaches a passphrase command too: that it failed is then not what there is to tell.
     fn unless_interrupted<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
         if self.is_interrupted() { Err(Failure::interrupted()) } else { result }

@@ -1,5 +1,6 @@
 //! From a place and a secret to an unlocked repository, and to a new one.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::key_file;
 use crate::cli::place::Place;
-use crate::cli::secrets::Credential;
+use crate::cli::secrets::{Credential, SecretOptions, Variables};
 use crate::clock::SystemClock;
 use crate::index::CacheFolder;
 use crate::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, UnlockSecret, names};
@@ -48,17 +49,39 @@ impl Context {
 
     fn open(&self, reading: Reading) -> Result<(Arc<Repo>, UnlockSecret), Failure> {
         let place = self.place()?;
+        self.open_at(&place, reading, || self.credential(&place))
+    }
+
+    /// Opens a second repository, with what its own options and variables name, or else with what opens the first.
+    pub fn open_other(
+        &self,
+        place: &OsStr,
+        options: SecretOptions<'_>,
+        variables: Variables,
+    ) -> Result<Arc<Repo>, Failure> {
+        let place = Place::parse(place)?;
+        let credential = || self.other_credential(options, variables, &place);
+        let opened = self.open_at(&place, Reading::Copies, credential);
+        opened.map(|(repo, _)| repo)
+    }
+
+    fn open_at(
+        &self,
+        place: &Place,
+        reading: Reading,
+        credential: impl FnOnce() -> Result<Credential, Failure>,
+    ) -> Result<(Arc<Repo>, UnlockSecret), Failure> {
         // Whatever lies in a folder that is no repository stays there.
-        let looked_at = self.storage_at(&place, Leftovers::Keep)?;
+        let looked_at = self.storage_at(place, Leftovers::Keep)?;
         if !Repo::exists(&*looked_at)? {
-            return Err(no_repository(&place));
+            return Err(no_repository(place));
         }
-        let secret = self.unlock_secret(self.credential(&place)?)?;
+        let secret = self.unlock_secret(credential()?)?;
         // A bucket has no leftovers, but a connection that is worth keeping.
         let storage = match looked_at.is_remote() {
-            true if reading == Reading::Copies => self.with_copies(&place, looked_at)?,
+            true if reading == Reading::Copies => self.with_copies(place, looked_at)?,
             true => looked_at,
-            false => self.storage_at(&place, Leftovers::Remove)?,
+            false => self.storage_at(place, Leftovers::Remove)?,
         };
         let repo = Repo::open(self.surroundings(storage)?, &secret)?;
         Ok((Arc::new(repo), secret))
