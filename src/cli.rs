@@ -1,7 +1,7 @@
 //! The command line: one file per command in `cmd`, and around them what they share.
 //!
 //! - `args`: options of every command, and kinds of values
-//! - `place`, `secrets`: where the repository is and what opens it
+//! - `place`, `bucket`, `secrets`: where the repository is, how it is reached, and what opens it
 //! - `context`: all of that for a running command
 //! - `progress`, `render`, `exit`: what a person or a script sees while it runs, as its result, and when it fails
 //! - `interrupt`, `harden`: signals, and what the process does to itself at the start
@@ -10,6 +10,7 @@
 
 pub mod args;
 pub mod attempt;
+mod bucket;
 pub mod cmd;
 pub mod context;
 pub mod exit;
@@ -21,6 +22,7 @@ pub mod place;
 pub mod progress;
 pub mod render;
 pub mod repository;
+mod requests;
 pub mod secrets;
 pub mod selection;
 
@@ -126,10 +128,38 @@ const PURPOSES: &[(&str, &[&str])] = &[
     ("Look inside", &["snapshots", "ls", "find", "diff", "mount"]),
     ("Get it back", &["restore", "dump"]),
     ("Keep it small", &["forget", "undo-forget", "prune", "stats"]),
-    ("Keep it safe", &["check", "scrub", "repair", "doctor"]),
+    ("Keep it safe", &["copy", "check", "scrub", "repair", "doctor"]),
     ("Keys", &["key"]),
     ("For packagers", &["completions", "manpages"]),
 ];
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Init(_) => "init",
+            Self::Backup(_) => "backup",
+            Self::Snapshots(_) => "snapshots",
+            Self::Ls(_) => "ls",
+            Self::Find(_) => "find",
+            Self::Diff(_) => "diff",
+            Self::Restore(_) => "restore",
+            Self::Dump(_) => "dump",
+            Self::Mount(_) => "mount",
+            Self::Forget(_) => "forget",
+            Self::UndoForget(_) => "undo-forget",
+            Self::Prune(_) => "prune",
+            Self::Stats(_) => "stats",
+            Self::Copy(_) => "copy",
+            Self::Check(_) => "check",
+            Self::Repair(_) => "repair",
+            Self::Scrub(_) => "scrub",
+            Self::Doctor(_) => "doctor",
+            Self::Key(_) => "key",
+            Self::Completions(_) => "completions",
+            Self::Manpages(_) => "manpages",
+        }
+    }
+}
 
 /// The definition of all commands, from which completions and manual pages are made.
 pub fn definition() -> clap::Command {
@@ -174,7 +204,9 @@ pub fn main() -> ExitCode {
     };
     cli.globals.set_color();
     let context = Context::new(cli.globals);
-    exit::end(cli.command.run(&context))
+    let result = cli.command.run(&context);
+    context.note_requests(cli.command.name());
+    exit::end(result)
 }
 
 #[cfg(test)]

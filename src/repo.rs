@@ -65,7 +65,7 @@ pub use lease::{Lease, retry_when_fenced};
 pub use leases::ListedLease;
 pub use link_counts::{LinkGroup, link_counts, link_group};
 pub use pack_sealing::OpenedFrame;
-pub use probe::run as probe_storage;
+pub use probe::{delete_if_allowed, refuses_second_create, run as probe_storage};
 pub use references::{References, references};
 pub use series::series_of;
 pub use settings::{Identities, InitOptions, README as README_TEXT};

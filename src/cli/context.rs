@@ -2,29 +2,36 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
 use crate::cli::args::Globals;
+use crate::cli::bucket;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::interrupt::Interruption;
 use crate::cli::place::{Place, cache_folder, process_environment};
 use crate::cli::progress::{Face, Watch};
 use crate::cli::render::{Output, safe_text};
+use crate::cli::requests;
 use crate::cli::secrets::{Credential, SecretOptions, SecretSource, Variables};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::storage::{S3Options, Storage};
 
 /// The surroundings of a running command.
 pub struct Context {
     globals: Globals,
     interruption: Interruption,
     clock: SystemClock,
+    /// Storages in use that count what calls cost, each with the name of its repository.
+    counted: Mutex<Vec<(String, Arc<dyn Storage>)>>,
 }
 
 impl Context {
     /// The context of this process. From here on Ctrl-C asks operations to stop.
     pub fn new(globals: Globals) -> Self {
-        Self { globals, interruption: Interruption::listen(), clock: SystemClock }
+        let interruption = Interruption::listen();
+        Self { globals, interruption, clock: SystemClock, counted: Mutex::default() }
     }
 
     /// The present moment.
@@ -40,6 +47,29 @@ impl Context {
     /// Where the repository is.
     pub fn place(&self) -> Result<Place, Failure> {
         Place::choose(self.globals.repo.as_deref(), &process_environment)
+    }
+
+    /// How a bucket is reached.
+    pub fn bucket_options(&self, bucket: &str, prefix: &str) -> Result<S3Options, Failure> {
+        bucket::options(bucket, prefix, &self.globals, &process_environment)
+    }
+
+    /// Remembers a storage that this command uses for the repository at `place`.
+    pub fn count_requests_of(&self, place: &Place, storage: &Arc<dyn Storage>) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.push((place.to_string(), Arc::clone(storage)));
+    }
+
+    /// Writes down what the command has cost in requests, for `repo stats --requests`.
+    pub fn note_requests(&self, command: &str) {
+        let counted = std::mem::take(&mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(cache) = self.cache_folder() else { return };
+        for (place, storage) in counted {
+            if let Some(counts) = storage.requests().filter(|counts| counts.all() > 0) {
+                let (time, command) = (self.now().rfc3339(), command.to_owned());
+                requests::note(&cache, &requests::Noted { time, place, command, counts });
+            }
+        }
     }
 
     /// The folder for caches.

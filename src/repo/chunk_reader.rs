@@ -121,6 +121,11 @@ impl Repo {
 }
 
 impl ChunkReader {
+    /// Whether reading means waiting for a network.
+    pub fn is_remote(&self) -> bool {
+        self.repo.storage().is_remote()
+    }
+
     /// A reader that relies on `view`.
     pub fn new(repo: Arc<Repo>, view: Arc<View>) -> Self {
         let with_bases = view.index().has_bases();

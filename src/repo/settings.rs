@@ -38,7 +38,7 @@ The format is specified in docs/format.md of the source code of kluis.
 
 /// How a new repository is made.
 pub struct InitOptions {
-    /// Whether parity follows every object.
+    /// Whether parity follows every object. Never on object storage, which has its own: single disks rot, it does not.
     pub parity: bool,
     /// Sizes of chunks.
     pub chunk_sizes: ChunkSizes,
@@ -70,6 +70,9 @@ impl Default for InitOptions {
 /// See [`Repo::init`].
 pub fn init(around: Surroundings, options: &InitOptions, secret: &UnlockSecret) -> Result<Repo, RepoError> {
     let storage = Arc::clone(&around.storage);
+    // Second copies and the reserve are for a single disk too.
+    let is_disk = !storage.is_remote();
+    let has_parity = options.parity && is_disk;
     if Repo::exists(&*storage)? {
         return Err(RepoError::Exists { place: storage.place() });
     }
@@ -81,20 +84,25 @@ pub fn init(around: Surroundings, options: &InitOptions, secret: &UnlockSecret) 
     let now = around.clock.now();
     create_once(&*storage, &names::readme(), README.as_bytes())?;
     let slot = NewSlot { secret, kdf: options.kdf, label: &options.label, now };
-    slots::create(&*storage, id, true, &unlock_key, &slot)?;
+    slots::create(&*storage, id, is_disk, &unlock_key, &slot)?;
     let name = names::keyring(keyring.number);
     let plain = keyring.encode().map_err(RepoError::Unstorable)?;
     let mut sealed = sealing::seal_keyring(&unlock_key, id, name.as_str(), &plain)?;
-    if options.parity {
+    if has_parity {
         parity::append(&mut sealed);
     }
     create_once(&*storage, &name, &sealed)?;
-    create_once(&*storage, &names::copy(&name), &sealed)?;
-    reserve::make(&*storage)?;
-    let config = new_config(id, options, &around, probes);
+    if is_disk {
+        create_once(&*storage, &names::copy(&name), &sealed)?;
+        reserve::make(&*storage)?;
+    }
+    let mut config = new_config(id, options, &around, probes);
+    (config.parity, config.copies) = (has_parity, is_disk);
     let text = config.encode(|text| keyed_tag(&keys.config, text)).map_err(RepoError::Unstorable)?;
     let name = names::config(config.number);
-    create_once(&*storage, &names::copy(&name), text.as_bytes())?;
+    if is_disk {
+        create_once(&*storage, &names::copy(&name), text.as_bytes())?;
+    }
     create_once(&*storage, &name, text.as_bytes())?;
     open(around, secret)
 }

@@ -18,6 +18,8 @@ use crate::units::ByteCount;
 
 /// Tasks that wait for a thread. Each is small; the bytes are read by whoever takes it.
 const TASKS_WAITING_MAX: usize = 256;
+/// Threads that read from a network and write.
+const THREAD_COUNT_REMOTE: usize = 6;
 
 /// Restores what `request` names into the folder `target`, which is made if it is missing.
 ///
@@ -64,6 +66,8 @@ fn with_threads<'r>(
 ) -> Result<(), RestoreError> {
     let (sender, receiver) = crossbeam_channel::bounded(TASKS_WAITING_MAX);
     let count = match shared.options.thread_count {
+        // A network is waited for most of the time; each thread holds one stretch of a pack meanwhile.
+        0 if shared.origin.is_remote() => THREAD_COUNT_REMOTE,
         // One more than processors, because some always wait for the disk.
         0 => std::thread::available_parallelism().map_or(2, |count| count.get() + 1),
         count => count,
