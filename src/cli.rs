@@ -128,7 +128,7 @@ const PURPOSES: &[(&str, &[&str])] = &[
     ("Look inside", &["snapshots", "ls", "find", "diff", "mount"]),
     ("Get it back", &["restore", "dump"]),
     ("Keep it small", &["forget", "undo-forget", "prune", "stats"]),
-    ("Keep it safe", &["copy", "check", "scrub", "repair", "doctor"]),
+    ("Keep it safe", &["check", "scrub", "repair", "copy", "doctor"]),
     ("Keys", &["key"]),
     ("For packagers", &["completions", "manpages"]),
 ];

@@ -196,6 +196,10 @@ impl Computer {
         let slots = slots.as_array().or_else(|| slots["slots"].as_array()).unwrap();
         let last = slots.last().unwrap()["id"].as_str().unwrap().to_owned();
         self.ids = [live, forgotten, last].map(|id| id[..8].to_owned());
+        // The same repository under another name, and a second place for it.
+        make("cp -a /mnt/backup/repository /srv/backup");
+        make("mkdir /mnt/usb");
+        make("repo init --quiet --repo /mnt/usb/backup --like /srv/backup");
     }
 
     /// The line with paths of this folder, and ids of this repository.
@@ -274,8 +278,9 @@ fn failures(computer: &Computer, stories: &[Vec<String>]) -> Vec<String> {
     let mut failures = Vec::new();
     for story in stories {
         put_back(template.path(), &root);
-        if story.iter().any(|line| line.starts_with("repo init")) {
-            fs::remove_dir_all(root.join("mnt/backup/repository")).unwrap();
+        if let Some(line) = story.iter().find(|line| line.starts_with("repo init")) {
+            let place = line.split_once("--repo /").and_then(|(_, rest)| rest.split(' ').next());
+            fs::remove_dir_all(root.join(place.unwrap_or("mnt/backup/repository"))).unwrap();
         }
         for line in story {
             let ran = computer.run(line);
