@@ -195,11 +195,11 @@ impl Computer {
         let slots: serde_json::Value = serde_json::from_str(&slots).unwrap();
         let slots = slots.as_array().or_else(|| slots["slots"].as_array()).unwrap();
         let last = slots.last().unwrap()["id"].as_str().unwrap().to_owned();
-        self.ids = [live, forgotten, last].map(|id| id[..8].to_owned());
         // The same repository under another name, and a second place for it.
         make("cp -a /mnt/backup/repository /srv/backup");
         make("mkdir /mnt/usb");
         make("repo init --quiet --repo /mnt/usb/backup --like /srv/backup");
+        self.ids = [live, forgotten, last].map(|id| id[..8].to_owned());
     }
 
     /// The line with paths of this folder, and ids of this repository.
