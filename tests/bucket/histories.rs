@@ -25,7 +25,8 @@ use crate::stores;
 #[path = "../shared/noise.rs"]
 mod noise;
 
-const HISTORY_COUNT: u64 = 200;
+/// More on demand: each takes seconds on a loaded machine.
+const HISTORY_COUNT: u64 = 40;
 /// They wait most of the time.
 const THREAD_COUNT: u64 = 8;
 
