@@ -12,6 +12,7 @@ mod help;
 mod home;
 mod look;
 mod mount;
+mod mount_life;
 #[path = "../shared/noise.rs"]
 mod noise;
 mod prune;
