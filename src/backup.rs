@@ -16,7 +16,6 @@
 mod alike;
 mod assemble;
 mod parent;
-mod resume;
 mod scan;
 mod step;
 mod stream;
@@ -267,7 +266,7 @@ fn attempt_under(
 ) -> Result<BackupReport, BackupError> {
     let started_at = options.labels.time.unwrap_or_else(|| repo.clock().now());
     observer.phase("reading what is stored");
-    let (view, absent) = resume::view(repo, lease, observer)?;
+    let (view, absent) = repo.resumed_view(lease, observer)?;
     for pack in &absent {
         observer.note(&format!(
             "pack {} is missing or short; what it held is stored again where it is met",

@@ -22,7 +22,7 @@ pub use versions::{FoundPath, Sighting, Version};
 use crate::clock::Timestamp;
 use crate::event::{Observer, Problem, Progress, with_causes};
 use crate::format::snapshot::Snapshot;
-use crate::format::tree::{Content, Entry, EntryKind};
+use crate::format::tree::{Entry, EntryKind};
 use crate::id::NodeId;
 use crate::repo::{FolderNode, FolderNodes};
 
@@ -142,10 +142,7 @@ impl Finder<'_> {
         match self.nodes.folder_node(id) {
             Ok(FolderNode::Leaf(entries)) => {
                 for mut entry in entries {
-                    let folder = match entry.content {
-                        Content::Directory(id) => Some(id),
-                        _ => None,
-                    };
+                    let folder = entry.folder();
                     let fits = self.options.may_match(&entry);
                     if let Some(id) = folder {
                         open.below.push(([path.as_slice(), b"/", entry.name.as_slice()].concat(), id));

@@ -36,6 +36,7 @@ pub mod repo;
 
 pub mod backup;
 pub mod check;
+pub mod copy;
 pub mod diff;
 pub mod find;
 pub mod forget;

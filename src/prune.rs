@@ -39,7 +39,7 @@ use crate::id::{BodyId, IndexObjectId, PackId, SnapshotId};
 use crate::index::PackKind;
 use crate::index::counts::PackUsage;
 use crate::limits;
-use crate::repo::{Repo, RepoError, names};
+use crate::repo::{Repo, RepoError, names, refuses_second_create};
 use crate::storage::{Created, StorageError};
 use fates::Fate;
 use look::Look;
@@ -53,6 +53,8 @@ const DOOMED_COUNT_MAX: usize = limits::BODY_NAME_COUNT_MAX / 4;
 /// A mark over all edges is made as long as these are no longer, and beyond that by every tenth prune.
 const MARKED_EDGE_BYTES_MAX: u64 = 128 << 10;
 const MARKED_PLAN_INTERVAL: u64 = 10;
+/// A probe takes seconds; what is older than a day was left behind.
+const PROBE_SECONDS_MAX: i64 = 24 * 60 * 60;
 
 /// Names a pack.
 pub(crate) type PackName = (PackKind, PackId);
@@ -183,6 +185,12 @@ pub enum PruneError {
     /// Two prunes decided differently, and what is there is not what this one decided.
     #[error("prune {0} has been going on elsewhere for too long; try again")]
     Overtaken(u64),
+    /// The storage lets a name be created twice, so nobody could be told apart.
+    #[error("{place} lets two hosts create the same object, so a prune cannot run beside others")]
+    NotExclusive {
+        /// Where.
+        place: String,
+    },
     /// Somebody asked to stop.
     #[error("the prune was interrupted; the next one goes on where it stopped")]
     Interrupted,
@@ -208,12 +216,39 @@ pub fn run(
     observer: &dyn Observer,
 ) -> Result<PruneReport, PruneError> {
     let begun = Instant::now();
+    if !options.exclusive && !options.dry_run && !can_run_beside_others(repo)? {
+        return Err(PruneError::NotExclusive { place: repo.storage().place() });
+    }
     let mut report = PruneReport::default();
     let mut run =
         Run { repo, options, observer, report: &mut report, rewriting: false, void_bodies: Vec::new() };
     run.all()?;
+    if repo.storage().is_remote() && !options.dry_run {
+        remove_probes(repo)?;
+    }
     report.duration_seconds = begun.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Whether the storage keeps apart those who create the same name: plans, verdicts and fences rest on it. A bucket may have
+/// moved to another store since the repository was made, so it is tried.
+fn can_run_beside_others(repo: &Repo) -> Result<bool, RepoError> {
+    if repo.storage().is_remote() {
+        return refuses_second_create(&**repo.storage());
+    }
+    Ok(repo.config().probes.get("second_create_is_refused").copied().unwrap_or(true))
+}
+
+/// What hosts without the right to delete have left of their probes goes here; a folder loses it when it is opened.
+fn remove_probes(repo: &Repo) -> Result<(), RepoError> {
+    let mut old = Vec::new();
+    let now = repo.clock().now().seconds;
+    repo.storage().list(names::TEMPORARY, &mut |listed| {
+        if now.saturating_sub(listed.stored_at.seconds) > PROBE_SECONDS_MAX {
+            old.push(listed.name);
+        }
+    })?;
+    old.iter().try_for_each(|name| Ok(repo.storage().delete(name)?))
 }
 
 struct Run<'a> {
@@ -314,8 +349,11 @@ impl Run<'_> {
             for name in outcome.damaged {
                 let pack = names::pack(name.0, &name.1);
                 // One that another prune has deleted meanwhile is not damaged.
-                if !matches!(self.repo.storage().len(&pack), Err(StorageError::Missing { .. })) {
-                    self.report.damaged_packs.push(pack.to_string());
+                let is_there = !matches!(self.repo.storage().len(&pack), Err(StorageError::Missing { .. }));
+                let pack = pack.to_string();
+                // A plan that another prune was faster to make is made anew, and meets the same damage.
+                if is_there && !self.report.damaged_packs.contains(&pack) {
+                    self.report.damaged_packs.push(pack);
                 }
                 doomed.packs.remove(&name);
             }

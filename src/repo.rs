@@ -17,10 +17,12 @@ mod examine;
 pub(crate) mod fixture;
 mod forgets;
 mod frame_cache;
+mod frame_copy;
 mod index_sync;
 mod keys;
 mod lease;
 mod leases;
+mod link_counts;
 pub mod names;
 mod opening;
 mod overflow;
@@ -31,6 +33,7 @@ mod probe;
 mod references;
 mod resemblance;
 mod reserve;
+mod resume;
 mod sealing;
 mod series;
 mod settings;
@@ -58,15 +61,17 @@ pub use examine::{
     ControlVerdict, CopyState, Mend, MendHow, NodeRef, PackVerdict, PackVerifier, index_agrees,
 };
 pub use forgets::{Dead, Forgotten};
+pub use frame_copy::{BasePrices, FrameCopy, PackToCopy, Wanted};
 pub use index_sync::{PackListing, UnreadIndexObject, name_of, stand_in};
 pub use lease::{Lease, retry_when_fenced};
 pub use leases::ListedLease;
+pub use link_counts::{LinkGroup, link_counts, link_group};
 pub use pack_sealing::OpenedFrame;
 pub use piece_cache::PieceCache;
-pub use probe::run as probe_storage;
+pub use probe::{delete_if_allowed, refuses_second_create, run as probe_storage};
 pub use references::{References, references};
 pub use series::series_of;
-pub use settings::{InitOptions, README as README_TEXT};
+pub use settings::{Identities, InitOptions, README as README_TEXT};
 pub use slots::{SlotSummary, UnlockSecret};
 pub use snapshots::{SnapshotFilter, SnapshotList, SnapshotSelector, UNKNOWN_SERIES};
 pub use tree_reader::{ChunkList, DirectoryEntries, FolderNode, FolderNodes, TreeReader};
@@ -183,6 +188,11 @@ impl Repo {
         &self.around.storage
     }
 
+    /// Where they are, for people.
+    pub fn place(&self) -> String {
+        self.around.storage.place()
+    }
+
     /// Who uses it.
     pub fn identity(&self) -> &Identity {
         &self.around.identity
@@ -191,6 +201,11 @@ impl Repo {
     /// The time.
     pub fn clock(&self) -> &dyn Clock {
         &*self.around.clock
+    }
+
+    /// Whether the same content has the same ids in both, and is cut the same way: one was made like the other.
+    pub fn shares_identities_with(&self, other: &Self) -> bool {
+        self.keys.fingerprint == other.keys.fingerprint && self.config.chunker == other.config.chunker
     }
 
     /// Makes the gear table of its chunker.

@@ -13,10 +13,13 @@
 //! Folders get their metadata when a window that ends them is done, in the order of the walk: leaves first. Windows
 //! end in order, so everything inside was written by then. Hard links are made at the same moment, before folders.
 //!
+//! What a restore would change is found out by [`preview`], which decides in the same way and only ever reads.
+//!
 //! Damage costs the file that holds it and no other. Such a file keeps what could be read, zeros for the rest, and
 //! the time of its restore instead of its own, so that nobody, a later restore included, takes it for the stored
 //! one.
 
+mod change;
 mod decide;
 mod filter;
 mod job;
@@ -24,6 +27,7 @@ mod layout;
 mod origin;
 mod plan;
 mod planner;
+mod preview;
 mod report;
 mod run;
 mod shared;
@@ -37,8 +41,10 @@ mod tests;
 
 use std::io;
 
+pub use change::{Change, ChangeVisitor, What};
 pub use filter::FilterError;
 pub use origin::{FrameVisitor, Origin, OriginError, Place, Stored};
+pub use preview::preview;
 pub use report::RestoreReport;
 pub use run::run;
 
@@ -67,8 +73,6 @@ pub struct RestoreOptions {
     pub overwrite: Overwrite,
     /// Remove what the snapshot does not have, inside the folders that are restored.
     pub delete: bool,
-    /// Only find out what would be done.
-    pub dry_run: bool,
     /// Read everything back at the end and compare it.
     pub verify: bool,
     /// Set owners and groups.

@@ -10,21 +10,27 @@
 //! - **S6** An error from `list` voids everything that it visited before.
 //! - **S7** What `list` returned for a control prefix survives power loss, unless it is deleted.
 
+mod cached;
 mod faulty;
 mod local;
 mod mapped;
 mod memory;
 mod name;
+mod s3;
 
 use std::any::Any;
 use std::io;
 use std::path::PathBuf;
 
+pub use cached::CachedStorage;
 pub use faulty::{Afterwards, Calls, Fault, FaultPlan, FaultyStorage};
 pub use local::{FileSystem, Leftovers, LocalStorage, LocalStorageOptions};
 pub use mapped::MappedObject;
 pub use memory::MemoryStorage;
 pub use name::{NameError, ObjectName};
+pub use s3::{Patience, S3Credentials, S3Error, S3Options, S3Storage};
+
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::units::ByteRange;
@@ -136,6 +142,14 @@ pub enum StorageError {
         /// Where.
         place: PathBuf,
     },
+    /// There is no such bucket.
+    #[error("there is no bucket {bucket} at {host}")]
+    NoBucket {
+        /// Its name.
+        bucket: String,
+        /// Where it was looked for.
+        host: String,
+    },
     /// The storage refused or failed. After a failed create the caller does not know whether the object exists.
     #[error("the storage could not {action} {what}")]
     Failed {
@@ -146,6 +160,41 @@ pub enum StorageError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// What calls have cost: requests of each kind, those that were repeated among them, and bytes of bodies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCounts {
+    /// Objects stored.
+    pub puts: u64,
+    /// Objects, or parts of them, read.
+    pub gets: u64,
+    /// Questions about the length of an object.
+    pub heads: u64,
+    /// Pages of listings.
+    pub lists: u64,
+    /// Objects deleted.
+    pub deletes: u64,
+    /// Requests that were made because one before had failed.
+    pub repeated: u64,
+    /// Bytes that left.
+    pub bytes_sent: u64,
+    /// Bytes that arrived.
+    pub bytes_received: u64,
+}
+
+impl RequestCounts {
+    /// All requests.
+    pub fn all(&self) -> u64 {
+        self.puts + self.gets + self.heads + self.lists + self.deletes
+    }
+}
+
+impl StorageError {
+    /// Whether whoever asked may not do this here.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// A place that keeps objects. See the module for what every implementation promises.
@@ -203,6 +252,23 @@ pub trait Storage: Send + Sync {
 
     /// Whether a folder listing may lag behind what another host stored (network file systems).
     fn listing_lags(&self) -> bool;
+
+    /// Whether calls travel over a network and are paid for, so that few large ones are better than many small ones, and
+    /// several at a time better than one after the other.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Whether the storage itself refuses to create a name twice, as far as it is known by now. Where it does not, **S1**
+    /// holds only while a single process writes.
+    fn creates_exclusively(&self) -> bool {
+        true
+    }
+
+    /// What calls have cost since the storage was opened, where that is counted.
+    fn requests(&self) -> Option<RequestCounts> {
+        None
+    }
 
     /// The place in words, for messages: a path or an address.
     fn place(&self) -> String;

@@ -10,6 +10,7 @@
 
 pub mod archive;
 mod beneath;
+mod compare;
 mod file;
 mod folder;
 mod metadata;
@@ -28,6 +29,7 @@ use std::sync::atomic::AtomicBool;
 use rustix::fs::{CWD, Mode, OFlags};
 
 pub use beneath::FolderCache;
+pub use compare::MetadataChanges;
 pub use file::TargetFile;
 pub use folder::{Existing, Folder};
 pub use metadata::{Applied, Current, Wanted};

@@ -10,11 +10,26 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use kluis::clock::{Timestamp, Zone};
+use kluis::id::{SeriesId, SnapshotId};
+use kluis::retention::{self, Candidate, Fate, GroupBy, Policy};
+use kluis::wire::Bytes;
+
 /// Folders of the reader's computer that the examples name.
 const FOLDERS: [&str; 9] = ["mnt", "home", "etc", "var", "srv", "root", "tmp", "usr/local", "opt"];
 /// Programs that are not ours. They take any arguments; what a dump prints is a dump.
-const STAND_INS: [(&str, &str); 10] = [
-    ("cargo", "case \"$1\" in run) shift 3; exec repo \"$@\";; install) exit 0;; *) exit 1;; esac"),
+const STAND_INS: [(&str, &str); 16] = [
+    (
+        "cargo",
+        "case \"$1\" in run) shift 3; exec repo \"$@\";; install) exit 0;; \
+         build) mkdir -p \"target/$4/release\" && touch \"target/$4/release/repo\";; *) exit 1;; esac",
+    ),
+    ("rustup", "test \"$1 $2\" = 'target add'"),
+    ("apt-get", "test \"$1\" = install"),
+    ("dpkg", "test -f \"$2\""),
+    ("pass", "echo 'secret words'"),
+    // Another program, whose snapshots are moved over.
+    ("restic", "mkdir -p \"$4/home\" && echo old > \"$4/home/file\""),
     ("editor", "echo 'secret words' > \"$1\""),
     ("systemctl", "exit 0"),
     ("journalctl", "exit 0"),
@@ -25,6 +40,7 @@ const STAND_INS: [(&str, &str); 10] = [
     ("runuser", "shift 3; exec \"$@\""),
     // Installs packages, and then runs the very tests of which this is one.
     ("scripts/test", "exit 0"),
+    ("scripts/package", "mkdir -p target/debian && touch target/debian/kluis_0.1.0_amd64.deb"),
 ];
 const PASSPHRASE: &str = "secret words";
 
@@ -38,6 +54,17 @@ fn document(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
+/// The guide: its table of contents and all its chapters.
+fn guide() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide");
+    let mut chapters: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    chapters.sort();
+    assert!(chapters.len() >= 8, "{chapters:?}");
+    let chapters = chapters.iter().map(|name| document(&format!("docs/guide/{}", name.to_str().unwrap())));
+    std::iter::once(document("docs/guide.md")).chain(chapters).collect()
+}
+
 fn blocks(text: &str) -> Vec<Block> {
     let fenced = text.split("```").skip(1).step_by(2);
     let block = |part: &str| {
@@ -47,11 +74,17 @@ fn blocks(text: &str) -> Vec<Block> {
     fenced.map(block).collect()
 }
 
-/// Commands of ours in the running text that have options, so that they are more than names.
+/// Commands of ours in the running text.
 fn spans(text: &str) -> Vec<String> {
     let prose: String = text.split("```").step_by(2).collect();
     let spans = prose.split('`').skip(1).step_by(2).map(|span| span.replace('\n', " "));
-    spans.filter(|span| span.starts_with("repo ") && span.contains(" -")).collect()
+    spans.filter(|span| span.starts_with("repo ")).collect()
+}
+
+/// Those that have options or arguments are more than names.
+fn is_typed(span: &str) -> bool {
+    span.contains(" -")
+        || (span.split(' ').count() > 2 && !span.starts_with("repo help") && !span.contains("SNAPSHOT"))
 }
 
 /// What stands in a document to be typed, story by story: the lines of one go on from each other.
@@ -74,7 +107,7 @@ fn stories(text: &str) -> Vec<Vec<String>> {
         }
         stories.push(story);
     }
-    stories.extend(spans(text).into_iter().map(|span| vec![span]));
+    stories.extend(spans(text).into_iter().filter(|span| is_typed(span)).map(|span| vec![span]));
     stories.retain(|story| !story.is_empty());
     stories
 }
@@ -90,7 +123,9 @@ impl Computer {
     fn new() -> Self {
         let mut computer = Self { folder: tempfile::tempdir().unwrap(), ids: Default::default() };
         let root = computer.root();
-        for folder in FOLDERS.iter().chain(&["bin", "usr/local/bin", "home/me/scripts"]) {
+        for folder in
+            FOLDERS.iter().chain(&["bin", "usr/local/bin", "home/me/scripts", "mnt/stick", "home/me/.zfunc"])
+        {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         for (name, script) in STAND_INS {
@@ -125,6 +160,7 @@ impl Computer {
         self.write("home/me/src/main.rs", "fn main() {}\n");
         self.write("etc/fstab", "none / none\n");
         self.write("etc/backup-excludes", "*.tmp\n");
+        self.write("etc/backup-list", self.root().join("etc/fstab").to_str().unwrap());
         self.write("etc/kluis-passphrase", &format!("{PASSPHRASE}\n"));
         self.write("var/www/index.html", "<html>\n");
         self.write("srv/data", "data\n");
@@ -160,6 +196,10 @@ impl Computer {
         let slots = slots.as_array().or_else(|| slots["slots"].as_array()).unwrap();
         let last = slots.last().unwrap()["id"].as_str().unwrap().to_owned();
         self.ids = [live, forgotten, last].map(|id| id[..8].to_owned());
+        // The same repository under another name, and a second place for it.
+        make("cp -a /mnt/backup/repository /srv/backup");
+        make("mkdir /mnt/usb");
+        make("repo init --quiet --repo /mnt/usb/backup --like /srv/backup");
     }
 
     /// The line with paths of this folder, and ids of this repository.
@@ -238,8 +278,9 @@ fn failures(computer: &Computer, stories: &[Vec<String>]) -> Vec<String> {
     let mut failures = Vec::new();
     for story in stories {
         put_back(template.path(), &root);
-        if story.iter().any(|line| line.starts_with("repo init")) {
-            fs::remove_dir_all(root.join("mnt/backup/repository")).unwrap();
+        if let Some(line) = story.iter().find(|line| line.starts_with("repo init")) {
+            let place = line.split_once("--repo /").and_then(|(_, rest)| rest.split(' ').next());
+            fs::remove_dir_all(root.join(place.unwrap_or("mnt/backup/repository"))).unwrap();
         }
         for line in story {
             let ran = computer.run(line);
@@ -265,11 +306,11 @@ fn can_run(story: &Vec<String>) -> bool {
 #[test]
 fn every_command_line_of_guide_and_readme_runs() {
     let computer = Computer::new();
-    let stories: Vec<_> =
-        ["docs/guide.md", "README.md"].iter().flat_map(|name| stories(&document(name))).collect();
+    let texts = [guide(), document("docs/from-restic.md"), document("README.md")];
+    let stories: Vec<_> = texts.iter().flat_map(|text| stories(text)).collect();
     let count: usize = stories.iter().map(Vec::len).sum();
     let stories: Vec<_> = stories.into_iter().filter(can_run).collect();
-    assert!(count > 80, "only {count} lines were found");
+    assert!(count > 150, "only {count} lines were found");
     let failures = failures(&computer, &stories);
     assert!(failures.is_empty(), "{} of {count} lines:\n{}", failures.len(), failures.join("\n"));
 }
@@ -288,9 +329,9 @@ fn a_wrong_option_or_a_wrong_path_fails() {
     assert_eq!(failures(&computer, &wrong).len(), wrong.len());
 }
 
-/// The settings and the command lines of a service, in order.
-fn service() -> Vec<String> {
-    let text = document("docs/guide.md");
+/// The lines of the units in this chapter that are no timers.
+fn services_in(chapter: &str) -> Vec<String> {
+    let text = document(&format!("docs/guide/{chapter}"));
     let units = blocks(&text).into_iter().filter(|block| block.kind == "ini");
     units
         .filter(|block| !block.lines.iter().any(|line| line == "[Timer]"))
@@ -298,18 +339,24 @@ fn service() -> Vec<String> {
         .collect()
 }
 
+/// The nightly service, with what the chapter about space adds to it; and that of a database.
+fn services() -> [(&'static str, Vec<String>); 2] {
+    let nightly = [services_in("start.md"), services_in("keep-small.md")].concat();
+    [("backup.service", nightly), ("backup-shop.service", services_in("databases.md"))]
+}
+
 #[test]
 fn the_command_lines_of_the_service_and_of_cron_run() {
     let computer = Computer::new();
     let mut settings = Vec::new();
     let mut lines = Vec::new();
-    for line in service() {
+    for line in services().into_iter().flat_map(|(_, lines)| lines) {
         settings.extend(line.strip_prefix("Environment=").map(str::to_owned));
         lines.extend(
             line.split_once('=').filter(|(key, _)| key.starts_with("Exec")).map(|it| it.1.to_owned()),
         );
     }
-    let text = document("docs/guide.md");
+    let text = guide();
     let is_cron = |block: &Block| block.lines.iter().any(|line| line.contains(" root /usr/local/bin/repo"));
     let cron = blocks(&text).into_iter().find(is_cron).unwrap();
     for line in cron.lines {
@@ -321,7 +368,7 @@ fn the_command_lines_of_the_service_and_of_cron_run() {
             None => settings.push(line),
         }
     }
-    assert_eq!((lines.len(), settings.len()), (3, 5), "{lines:?} {settings:?}");
+    assert_eq!((lines.len(), settings.len()), (4, 8), "{lines:?} {settings:?}");
     let settings = settings.join(" ");
     let run: Vec<_> = lines.iter().map(|line| vec![format!("KLUIS_KEY_FILE= {settings} {line}")]).collect();
     let failures = failures(&computer, &run);
@@ -332,10 +379,12 @@ fn the_command_lines_of_the_service_and_of_cron_run() {
 fn the_units_are_units() {
     let folder = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_repo");
-    let text = document("docs/guide.md");
+    let text = guide();
     let timer =
         blocks(&text).into_iter().find(|block| block.lines.iter().any(|line| line == "[Timer]")).unwrap();
-    let units = [("backup.service", service()), ("backup.timer", timer.lines)];
+    let [nightly, shop] = services();
+    // The chapter about databases says that its timer is the same under another name.
+    let units = [nightly, shop, ("backup.timer", timer.lines.clone()), ("backup-shop.timer", timer.lines)];
     for (name, lines) in &units {
         let text = lines.join("\n").replace("/usr/local/bin/repo", program);
         fs::write(folder.path().join(name), format!("{text}\n")).unwrap();
@@ -345,8 +394,7 @@ fn the_units_are_units() {
                 "{line}"
             );
         }
-        let named = |unit: &str| text.contains(unit) && name.starts_with("backup.");
-        assert!(named("Description="));
+        assert!(text.contains("Description="), "{name}");
     }
     // The timer is named as the service that it starts, and the guide enables the timer.
     assert!(text.contains("systemctl enable --now backup.timer"));
@@ -360,6 +408,43 @@ fn the_units_are_units() {
     };
     let said = String::from_utf8_lossy(&verdict.stderr);
     // Of other units on this computer it may say what it likes.
-    let is_named = said.lines().any(|line| line.contains("backup.service") || line.contains("backup.timer"));
+    let is_named = said.lines().any(|line| line.contains("backup.") || line.contains("backup-shop."));
     assert!(verdict.status.success() && !is_named, "{said}");
+}
+
+/// The table of what 7 daily, 4 weekly and 3 monthly snapshots are: the first column of its rows.
+fn kept_in_the_guide() -> Vec<String> {
+    let text = document("docs/guide/keep-small.md");
+    let (_, table) = text.split_once("| Kept | because it is the newest of |").unwrap();
+    let rows = table.lines().skip(2).map_while(|line| line.strip_prefix("| "));
+    rows.map(|row| row.split_once(" | ").unwrap().0.to_owned()).collect()
+}
+
+#[test]
+fn the_table_of_what_a_policy_keeps_is_true() {
+    let first = Timestamp::parse("2026-08-01T02:30:00Z").unwrap();
+    let night = |at: u64| Candidate {
+        id: SnapshotId::new([u8::try_from(at).unwrap(); 16]),
+        time: Timestamp::from_seconds(first.seconds + i64::try_from(at).unwrap() * 86_400),
+        utc_offset_seconds: 0,
+        host: "web1".to_owned(),
+        paths: vec![Bytes::from(&b"/home"[..])],
+        tags: Vec::new(),
+        series: SeriesId::new([0; 16]),
+        sequence: at + 1,
+    };
+    let nights: Vec<_> = (0..112).map(night).collect();
+    let mut policy = Policy::default();
+    policy.periods = ["0", "7", "4", "3", "0"].map(|count| count.parse().unwrap());
+    let now = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
+    let zone = Zone::named("UTC").unwrap();
+    let decision = retention::decide(nights, &policy, GroupBy::default(), now, &zone);
+    let mut kept: Vec<_> = decision
+        .snapshots()
+        .filter(|judged| matches!(judged.fate, Fate::Keep(_)))
+        .map(|judged| judged.snapshot.time.rfc3339()[..10].to_owned())
+        .collect();
+    kept.sort();
+    kept.reverse();
+    assert_eq!(kept, kept_in_the_guide());
 }

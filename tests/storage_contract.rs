@@ -3,6 +3,9 @@
 //! Survival of power cuts (S5, S7) cannot be shown from inside a process and is left to review.
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is how a failed step is reported")]
 
+#[path = "shared/bucket.rs"]
+mod bucket;
+
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -10,7 +13,7 @@ use std::sync::{Arc, Barrier};
 
 use kluis::storage::{
     Created, FaultyStorage, HeldState, Listed, LocalStorage, LocalStorageOptions, MemoryStorage, ObjectName,
-    Storage, StorageError,
+    S3Storage, Storage, StorageError,
 };
 use kluis::units::ByteRange;
 use tempfile::TempDir;
@@ -32,6 +35,12 @@ impl Fixture {
         LocalStorage::create_place(&place).unwrap();
         let storage = LocalStorage::open(&place, LocalStorageOptions::default()).unwrap();
         Self { storage: Arc::new(storage), folder: Some(folder) }
+    }
+
+    /// A prefix in a bucket of the store that a variable names.
+    fn bucket(variable: &str) -> Option<Self> {
+        let options = bucket::options(&bucket::address(variable)?);
+        Some(Self { storage: Arc::new(S3Storage::new(&options).unwrap()), folder: None })
     }
 
     fn faulty(mut self) -> Self {
@@ -197,6 +206,10 @@ fn everything_says_missing_of_what_is_not_there(fixture: &Fixture) {
         assert!(is_missing(storage.get(&name).err()));
         assert!(is_missing(get_range(&**storage, text, 0, 0).err()));
         assert!(is_missing(storage.len(&name).err()));
+        if storage.is_remote() {
+            // It cannot map or hold anything, and does not ask.
+            continue;
+        }
         assert!(is_missing(storage.map(&name).err()));
         assert!(is_missing(storage.hold(&name).err()));
         assert!(is_missing(storage.held(&name).err()));
@@ -265,6 +278,12 @@ fn what_is_not_there_is_not_replaced(fixture: &Fixture) {
 }
 
 fn an_object_is_held_until_the_last_hold_is_dropped(fixture: &Fixture) {
+    if fixture.storage.is_remote() {
+        fixture.create("lease/a.0", b"x");
+        assert!(fixture.storage.hold(&name("lease/a.0")).unwrap().is_none());
+        assert_eq!(fixture.storage.held(&name("lease/a.0")).unwrap(), HeldState::Unknown);
+        return;
+    }
     fixture.create("lease/a.0", b"x");
     fixture.create("lease/b.0", b"x");
     let held = |text| fixture.storage.held(&name(text)).unwrap();
@@ -279,6 +298,10 @@ fn an_object_is_held_until_the_last_hold_is_dropped(fixture: &Fixture) {
 }
 
 fn a_map_holds_the_bytes_of_the_object(fixture: &Fixture) {
+    if fixture.storage.is_remote() {
+        assert!(fixture.storage.map(&name("meta/00/0")).unwrap().is_none());
+        return;
+    }
     for len in [0, 1, 4096, 1_000_001] {
         let text = format!("meta/00/{len}");
         let bytes = noise(len, 11);
@@ -320,6 +343,18 @@ macro_rules! suite {
         suite!(@storage local, Fixture::local(), $($test),*);
         suite!(@storage faulty_memory, Fixture::memory().faulty(), $($test),*);
         suite!(@storage faulty_local, Fixture::local().faulty(), $($test),*);
+        suite!(@bucket rados, crate::bucket::RADOS, $($test),*);
+        suite!(@bucket moto, crate::bucket::MOTO, $($test),*);
+    };
+    (@bucket $storage:ident, $variable:expr, $($test:ident),*) => {
+        mod $storage {
+            use super::Fixture;
+            $(#[test]
+            fn $test() {
+                let Some(fixture) = Fixture::bucket($variable) else { return };
+                super::$test(&fixture);
+            })*
+        }
     };
     (@storage $storage:ident, $fixture:expr, $($test:ident),*) => {
         mod $storage {

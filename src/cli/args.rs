@@ -11,6 +11,7 @@ use crate::cli::exit::Failure;
 use crate::cli::place::Environment;
 use crate::cli::secrets::SecretOptions;
 use crate::clock::Timestamp;
+use crate::units::ByteCount;
 
 const EVERYWHERE: &str = "Options of every command";
 
@@ -41,10 +42,11 @@ pub enum ColorOption {
 /// The options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Globals {
-    /// The repository: a folder, or file:///FOLDER. [env: KLUIS_REPO]
+    /// The repository: a folder, or s3://BUCKET/PREFIX. [env: KLUIS_REPO]
     ///
     /// Without this option and the variable it is $XDG_DATA_HOME/kluis/repository, which is usually
-    /// ~/.local/share/kluis/repository.
+    /// ~/.local/share/kluis/repository. A bucket is reached as AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
+    /// AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE and AWS_CA_BUNDLE say.
     #[arg(short, long, global = true, value_name = "PLACE", value_hint = ValueHint::DirPath)]
     #[arg(help_heading = EVERYWHERE)]
     pub repo: Option<OsString>,
@@ -74,6 +76,18 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     #[arg(help_heading = EVERYWHERE)]
     pub cache_dir: Option<PathBuf>,
+
+    /// Send at most RATE bytes a second to a bucket, such as 5M.
+    #[arg(long, global = true, value_name = "RATE", help_heading = EVERYWHERE)]
+    pub limit_upload: Option<ByteCount>,
+
+    /// Receive at most RATE bytes a second from a bucket, such as 5M.
+    #[arg(long, global = true, value_name = "RATE", help_heading = EVERYWHERE)]
+    pub limit_download: Option<ByteCount>,
+
+    /// Reach the bucket under a host name of its own: https://BUCKET.ENDPOINT instead of https://ENDPOINT/BUCKET.
+    #[arg(long, global = true, help_heading = EVERYWHERE, hide_short_help = true)]
+    pub s3_virtual_host: bool,
 
     /// Print the report as one JSON document.
     #[arg(long, global = true, help_heading = EVERYWHERE)]

@@ -2,29 +2,36 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
 use crate::cli::args::Globals;
+use crate::cli::bucket;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::interrupt::Interruption;
 use crate::cli::place::{Place, cache_folder, process_environment};
 use crate::cli::progress::{Face, Watch};
 use crate::cli::render::{Output, safe_text};
+use crate::cli::requests;
 use crate::cli::secrets::{Credential, SecretOptions, SecretSource, Variables};
 use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::storage::{S3Options, Storage};
 
 /// The surroundings of a running command.
 pub struct Context {
     globals: Globals,
     interruption: Interruption,
     clock: SystemClock,
+    /// Storages in use that count what calls cost, each with the name of its repository.
+    counted: Mutex<Vec<(String, Arc<dyn Storage>)>>,
 }
 
 impl Context {
     /// The context of this process. From here on Ctrl-C asks operations to stop.
     pub fn new(globals: Globals) -> Self {
-        Self { globals, interruption: Interruption::listen(), clock: SystemClock }
+        let interruption = Interruption::listen();
+        Self { globals, interruption, clock: SystemClock, counted: Mutex::default() }
     }
 
     /// The present moment.
@@ -40,6 +47,29 @@ impl Context {
     /// Where the repository is.
     pub fn place(&self) -> Result<Place, Failure> {
         Place::choose(self.globals.repo.as_deref(), &process_environment)
+    }
+
+    /// How a bucket is reached.
+    pub fn bucket_options(&self, bucket: &str, prefix: &str) -> Result<S3Options, Failure> {
+        bucket::options(bucket, prefix, &self.globals, &process_environment)
+    }
+
+    /// Remembers a storage that this command uses for the repository at `place`.
+    pub fn count_requests_of(&self, place: &Place, storage: &Arc<dyn Storage>) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.push((place.to_string(), Arc::clone(storage)));
+    }
+
+    /// Writes down what the command has cost in requests, for `repo stats --requests`.
+    pub fn note_requests(&self, command: &str) {
+        let counted = std::mem::take(&mut *self.counted.lock().unwrap_or_else(PoisonError::into_inner));
+        let Ok(cache) = self.cache_folder() else { return };
+        for (place, storage) in counted {
+            if let Some(counts) = storage.requests().filter(|counts| counts.all() > 0) {
+                let (time, command) = (self.now().rfc3339(), command.to_owned());
+                requests::note(&cache, &requests::Noted { time, place, command, counts });
+            }
+        }
     }
 
     /// The folder for caches.
@@ -69,6 +99,20 @@ impl Context {
         self.unless_interrupted(source.fetch_new(&place.to_string(), Variables::New, &process_environment))
     }
 
+    /// What opens a second repository at `place`: what its own options and variables name, or else what opens the first.
+    pub fn other_credential(
+        &self,
+        options: SecretOptions<'_>,
+        variables: Variables,
+        place: &Place,
+    ) -> Result<Credential, Failure> {
+        let source = match SecretSource::choose(options, variables, &process_environment) {
+            SecretSource::Ask => self.secret_source(),
+            source => source,
+        };
+        self.unless_interrupted(source.fetch(&place.to_string(), &process_environment))
+    }
+
     /// Ctrl-C reaches a passphrase command too: that it failed is then not what there is to tell.
     fn unless_interrupted<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
         if self.is_interrupted() { Err(Failure::interrupted()) } else { result }
@@ -94,6 +138,15 @@ impl Context {
     /// Begins to show a running operation that counts files, or something else; see [`Watch`].
     pub fn watch(&self, counted: &'static str) -> Result<Watch, Failure> {
         let face = Face::choose(self.globals.progress(&process_environment)?, self.globals.quiet);
+        Ok(Watch::start(face, counted, !self.globals.quiet, self.interruption.clone()))
+    }
+
+    /// The same beside results that come out meanwhile: no bar is drawn between their lines.
+    pub fn watch_beside_results(&self, counted: &'static str) -> Result<Watch, Failure> {
+        let face = match Face::choose(self.globals.progress(&process_environment)?, self.globals.quiet) {
+            Face::Bar if std::io::stdout().is_terminal() => Face::Quiet,
+            face => face,
+        };
         Ok(Watch::start(face, counted, !self.globals.quiet, self.interruption.clone()))
     }
 

@@ -14,7 +14,7 @@ use crate::prune::PruneError;
 use crate::repo::RepoError;
 use crate::restore::RestoreError;
 use crate::source::{ExcludeError, SourceError};
-use crate::storage::{Action, StorageError};
+use crate::storage::{Action, S3Error, StorageError};
 use crate::target::TargetError;
 
 impl From<RepoError> for Failure {
@@ -30,7 +30,9 @@ impl From<RepoError> for Failure {
 fn exit_of(error: &RepoError) -> Exit {
     match error {
         RepoError::NoRepository { .. } => Exit::NoRepository,
-        RepoError::Storage(StorageError::NoPlace { .. }) => Exit::NoRepository,
+        RepoError::Storage(StorageError::NoPlace { .. } | StorageError::NoBucket { .. }) => {
+            Exit::NoRepository
+        }
         RepoError::WrongKey { .. } => Exit::WrongKey,
         RepoError::Fenced | RepoError::PruneUnderWay { .. } | RepoError::PlanWithoutLists { .. } => {
             Exit::Postponed
@@ -43,6 +45,9 @@ fn repo_hint(error: &RepoError) -> Option<&'static str> {
     Some(match error {
         RepoError::NoRepository { .. } | RepoError::Storage(StorageError::NoPlace { .. }) => {
             "`repo init` makes a repository; --repo or KLUIS_REPO says where it is"
+        }
+        RepoError::Storage(StorageError::NoBucket { .. }) => {
+            "make the bucket with the tools of the store; --repo names it, AWS_ENDPOINT_URL and AWS_REGION say where it is"
         }
         RepoError::Exists { .. } => "name another place with --repo, or just use what is there",
         RepoError::WrongKey { what: "passphrase" } => "look at upper and lower case and the keyboard layout",
@@ -88,6 +93,10 @@ fn with_system_hint(failure: Failure, error: &(dyn Error + 'static)) -> Failure 
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<io::Error>() {
+            let of_store = error.get_ref().and_then(|inner| inner.downcast_ref::<S3Error>());
+            if let Some(store) = of_store {
+                return store.hint().map_or(failure.clone(), |hint| failure.hint(hint));
+            }
             return match system_hint(error.kind()) {
                 Some(hint) => failure.hint(hint),
                 None => failure,
@@ -219,6 +228,9 @@ impl From<PruneError> for Failure {
                 Failure::of(Exit::Failed, &error).hint("if that is what you want: repo prune --yes")
             }
             PruneError::Overtaken(_) => Failure::of(Exit::Postponed, &error),
+            PruneError::NotExclusive { .. } => Failure::of(Exit::Failed, &error).hint(
+                "nothing was deleted; when no other host uses the repository: `repo prune --exclusive`",
+            ),
             PruneError::NotDescribed => {
                 Failure::of(Exit::Failed, &error).hint("nothing was deleted; `repo check` may say why")
             }

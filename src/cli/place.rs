@@ -1,6 +1,7 @@
 //! Where things are: the repository and the local cache, from options, environment and defaults.
 
 use std::ffi::{OsStr, OsString};
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,20 @@ pub fn process_environment(name: &str) -> Option<OsString> {
 pub enum Place {
     /// A folder of this computer.
     Folder(PathBuf),
+    /// Objects in a bucket of S3.
+    Bucket {
+        /// Name of the bucket.
+        bucket: String,
+        /// What all names in it begin with, without slashes at the ends; may be empty.
+        prefix: String,
+    },
 }
+
+/// Lengths that names of buckets have.
+const BUCKET_LEN: RangeInclusive<usize> = 3..=63;
+const PREFIX_LEN_MAX: usize = 500;
+/// What may stand in a prefix besides letters and digits: it passes through addresses, signatures and lists unchanged.
+const PREFIX_SIGNS: &[u8] = b"!-_.'()";
 
 impl Place {
     /// The place named by `--repo`, else by `KLUIS_REPO`, else the default of the user.
@@ -37,7 +51,7 @@ impl Place {
         }
     }
 
-    /// Understands `/srv/backup`, `file:///srv/backup`, and refuses what this version cannot reach.
+    /// Understands `/srv/backup`, `file:///srv/backup`, `s3://bucket/prefix`, and refuses what this version cannot reach.
     pub fn parse(text: &OsStr) -> Result<Self, Failure> {
         if text.is_empty() {
             return Err(Failure::usage("the name of the repository is empty"));
@@ -57,21 +71,42 @@ impl Place {
                     .ok_or_else(|| Failure::usage(format!("{shown} has a broken % escape")))?;
                 Ok(Self::Folder(PathBuf::from(OsString::from_vec(path))))
             }
-            "s3" => {
-                Err(Failure::usage(format!("{shown}: repositories in S3 are not supported in this version"))
-                    .hint("use a folder, for instance --repo /srv/backup"))
-            }
+            "s3" => Self::parse_bucket(&shown),
             _ => {
                 Err(Failure::usage(format!("{shown}: places that begin with {scheme}:// are not supported"))
-                    .hint("use a folder, for instance --repo /srv/backup"))
+                    .hint("use a folder or a bucket: --repo /srv/backup, --repo s3://bucket/prefix"))
             }
         }
     }
 
+    fn parse_bucket(text: &str) -> Result<Self, Failure> {
+        let wrong = |what: &str| {
+            Failure::usage(format!("{text}: {what}")).hint("write s3://bucket or s3://bucket/prefix")
+        };
+        let rest = text.strip_prefix("s3://").unwrap_or(text);
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let is_bucket = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if !BUCKET_LEN.contains(&bucket.len()) || !bucket.bytes().all(is_bucket) || bucket.contains("..") {
+            return Err(wrong("a bucket has a name of 3 to 63 letters, digits, dots and dashes"));
+        }
+        let prefix = prefix.trim_end_matches('/');
+        let is_segment = |segment: &str| {
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || PREFIX_SIGNS.contains(&byte);
+            !matches!(segment, "" | "." | "..") && segment.bytes().all(is_allowed)
+        };
+        if !(prefix.is_empty() || prefix.split('/').all(is_segment)) || prefix.len() > PREFIX_LEN_MAX {
+            return Err(wrong(
+                "a prefix is made of letters, digits and !-_.'(), in folders that are not empty",
+            ));
+        }
+        Ok(Self::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    }
+
     /// The folder of a repository on this computer.
-    pub fn folder(&self) -> &Path {
+    pub fn folder(&self) -> Option<&Path> {
         match self {
-            Self::Folder(path) => path,
+            Self::Folder(path) => Some(path),
+            Self::Bucket { .. } => None,
         }
     }
 }
@@ -80,6 +115,8 @@ impl std::fmt::Display for Place {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Folder(path) => write!(out, "{}", path.display()),
+            Self::Bucket { bucket, prefix } if prefix.is_empty() => write!(out, "s3://{bucket}"),
+            Self::Bucket { bucket, prefix } => write!(out, "s3://{bucket}/{prefix}"),
         }
     }
 }
@@ -140,7 +177,7 @@ mod tests {
     }
 
     fn folder(text: &str) -> Option<PathBuf> {
-        Place::parse(OsStr::new(text)).ok().map(|place| place.folder().to_owned())
+        Place::parse(OsStr::new(text)).ok()?.folder().map(Path::to_owned)
     }
 
     #[test]
@@ -159,9 +196,25 @@ mod tests {
     }
 
     #[test]
+    fn buckets_have_a_name_and_perhaps_a_prefix() {
+        let cases = [
+            ("s3://bucket", "bucket", "", "s3://bucket"),
+            ("s3://my.bucket-1/", "my.bucket-1", "", "s3://my.bucket-1"),
+            ("s3://bucket/hosts/one/", "bucket", "hosts/one", "s3://bucket/hosts/one"),
+        ];
+        for (text, bucket, prefix, shown) in cases {
+            let place = Place::parse(OsStr::new(text)).unwrap();
+            assert_eq!(place, Place::Bucket { bucket: bucket.to_owned(), prefix: prefix.to_owned() });
+            assert_eq!(place.to_string(), shown);
+        }
+    }
+
+    #[test]
     fn places_that_cannot_be_reached_are_wrong_usage() {
-        for text in ["", "s3://bucket/prefix", "sftp://host/x", "file://host/x", "file:///a%2", "file:///%zz"]
-        {
+        let buckets =
+            ["s3://", "s3://ab", "s3://b_/\u{e4}", "s3://bucket//x", "s3://bucket/a b", "s3://bucket/../x"];
+        let others = ["", "sftp://host/x", "file://host/x", "file:///a%2", "file:///%zz", "S3://bucket"];
+        for text in buckets.iter().chain(&others) {
             let failure = Place::parse(OsStr::new(text)).unwrap_err();
             assert_eq!(failure.exit(), Exit::Usage, "{text}");
         }

@@ -54,13 +54,18 @@ pub struct SecretOptions<'a> {
     pub key_file: Option<&'a Path>,
 }
 
-/// Which variables name a secret: `KLUIS` for the repository, `KLUIS_NEW` for a key that is added.
+/// Which variables name a secret: `KLUIS` for the repository, `KLUIS_NEW` for a key that is added, and others for a second
+/// repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Variables {
     /// `KLUIS_PASSWORD_FILE` and so on.
     Repository,
     /// `KLUIS_NEW_PASSWORD_FILE` and so on.
     New,
+    /// `KLUIS_TO_PASSWORD_FILE` and so on: of the repository that is copied into.
+    To,
+    /// `KLUIS_LIKE_PASSWORD_FILE` and so on: of the repository that a new one is made like.
+    Like,
 }
 
 impl Variables {
@@ -68,6 +73,8 @@ impl Variables {
         match self {
             Self::Repository => format!("KLUIS_{what}"),
             Self::New => format!("KLUIS_NEW_{what}"),
+            Self::To => format!("KLUIS_TO_{what}"),
+            Self::Like => format!("KLUIS_LIKE_{what}"),
         }
     }
 

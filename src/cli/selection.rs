@@ -7,7 +7,7 @@ use std::path::{Component, Path};
 use crate::cli::args::{Narrow, SnapshotName};
 use crate::cli::exit::Failure;
 use crate::format::snapshot::Snapshot;
-use crate::format::tree::{Content, Entry};
+use crate::format::tree::Entry;
 use crate::id::NodeId;
 use crate::repo::{Repo, RepoError, SnapshotFilter, SnapshotList, TreeReader};
 use crate::wire::Bytes;
@@ -52,14 +52,7 @@ impl Found {
     pub fn folder(&self) -> Option<NodeId> {
         match self {
             Self::Root(id) => Some(*id),
-            Self::Entry(entry) => match entry.content {
-                Content::Directory(id) => Some(id),
-                Content::None
-                | Content::Chunks(_)
-                | Content::List(_)
-                | Content::LinkTarget(_)
-                | Content::Device(..) => None,
-            },
+            Self::Entry(entry) => entry.folder(),
         }
     }
 }

@@ -102,6 +102,8 @@ pub mod tag {
     pub const IN_PLACE_OF: u32 = 2;
     /// The damaged snapshot of which this one holds what is left: [`super::LeftOf`].
     pub const LEFT_OF: u32 = 3;
+    /// The snapshot of another repository that this one is a copy of: [`super::CopyOf`].
+    pub const COPY_OF: u32 = 4;
 }
 
 /// How far the clocks where a backup ran were ahead of UTC when it began.
@@ -147,6 +149,19 @@ impl Validate for LeftOf {
     }
 }
 
+/// The snapshot of another repository that a snapshot is a copy of; of a copy of a copy, the first one of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOf {
+    /// The snapshot in the repository where it was made.
+    pub snapshot: SnapshotId,
+}
+
+impl Validate for CopyOf {
+    fn validate(&self) -> Result<(), WireError> {
+        Ok(())
+    }
+}
+
 const EXTENSION_BYTES_MAX: usize = 64;
 
 fn read_extension<T: serde::de::DeserializeOwned + Validate>(all: &[Extension], tag: u32) -> Option<T> {
@@ -184,6 +199,32 @@ impl Snapshot {
     /// Records that this snapshot holds what is left of a damaged one.
     pub fn set_left_of(&mut self, damaged: LeftOf) -> Result<(), FormatError> {
         self.set_extension(tag::LEFT_OF, &damaged)
+    }
+
+    /// The snapshot of another repository that this one is a copy of, if it is.
+    pub fn copy_of(&self) -> Option<CopyOf> {
+        read_extension(&self.extensions, tag::COPY_OF)
+    }
+
+    /// Records that this snapshot is a copy.
+    pub fn set_copy_of(&mut self, original: CopyOf) -> Result<(), FormatError> {
+        self.set_extension(tag::COPY_OF, &original)
+    }
+
+    /// The id under which it was made: what it is a copy of, or its own. The same for all copies of one backup.
+    pub fn original(&self) -> SnapshotId {
+        self.copy_of().map_or(self.id, |original| original.snapshot)
+    }
+
+    /// Forgets places in the series that belong to other snapshots of the same repository: for a copy, whose own place
+    /// says it all.
+    pub fn forget_places(&mut self) {
+        self.extensions.retain(|extension| extension.tag != tag::IN_PLACE_OF);
+        if let Some(damaged) = self.left_of() {
+            let left_of = LeftOf { sequence: self.sequence, ..damaged };
+            // It was there before, with another number.
+            let _ = self.set_left_of(left_of);
+        }
     }
 
     /// Its place in its series where a policy looks at it: one that was made of another has the place of that one.

@@ -108,6 +108,18 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The node of a folder; `None` for everything else.
+    pub fn folder(&self) -> Option<NodeId> {
+        match self.content {
+            Content::Directory(id) => Some(id),
+            Content::None
+            | Content::Chunks(_)
+            | Content::List(_)
+            | Content::LinkTarget(_)
+            | Content::Device(..) => None,
+        }
+    }
+
     /// The value of an extension.
     pub fn extension(&self, tag: u32) -> Option<&[u8]> {
         self.extensions

@@ -5,6 +5,7 @@
 //! <cache>/<repository id>/index.redb        the index
 //! <cache>/<repository id>/witness.json      what was seen of the repository, and witness.lock beside it
 //! <cache>/<repository id>/verified           when each pack was last read whole
+//! <cache>/copies/<hash of the place>/        copies of objects of a bucket, by their names
 //! <cache>/<repository id>/index-<pid>.redb  the index of a second process, for as long as it runs
 //! ```
 //!
@@ -29,6 +30,7 @@ const TAG_COMMENT: &str = "# This file marks a cache folder of kluis, which can 
                            # See https://bford.info/cachedir/\n";
 const INDEX_NAME: &str = "index.redb";
 const WITNESS_NAME: &str = "witness.json";
+const COPIES_NAME_LEN: usize = 32;
 const VERIFIED_NAME: &str = "verified";
 /// Indexes that one process may have open privately at the same time.
 const PRIVATE_INDEX_COUNT_MAX: u32 = 64;
@@ -72,6 +74,12 @@ pub struct CachedIndex {
 }
 
 impl CacheFolder {
+    /// Where copies of objects of the storage at `place` may lie. The folder is made by whoever keeps some.
+    pub fn copies_path(&self, place: &str) -> PathBuf {
+        let digest = blake3::hash(place.as_bytes()).to_hex();
+        self.path.join("copies").join(digest.as_str().get(..COPIES_NAME_LEN).unwrap_or_default())
+    }
+
     /// Makes the folder at `path`, readable by its owner alone, and tags it as a cache.
     ///
     /// A folder that exists keeps its mode; the folders of repositories inside it are always private.

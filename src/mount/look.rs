@@ -11,10 +11,10 @@ use crate::format::tree::{Content, Entry, EntryKind};
 use crate::id::{NodeId, SnapshotId};
 use crate::limits;
 use crate::mount::content;
-use crate::mount::links::{Links, group_of};
+use crate::mount::links::Links;
 use crate::mount::numbers::{Leaf, Meaning, Numbers, Opened};
 use crate::mount::origin::Origin;
-use crate::repo::{DamageReason, RepoError};
+use crate::repo::{DamageReason, RepoError, link_group};
 use crate::target::OwnerMap;
 
 /// Bytes that a folder is said to have; what is below it would be counted twice by whoever adds up.
@@ -131,7 +131,7 @@ pub(super) fn find(
 
 /// What the kernel is told of an entry whose own number is `number`.
 pub(super) fn attributes(origin: &Origin, tree: &Tree, number: u64, entry: &Entry) -> FileAttr {
-    let (number, link_count) = match group_of(entry) {
+    let (number, link_count) = match link_group(entry) {
         Some(group) => {
             let count = tree.links.count(origin, tree.root, &group);
             (tree.links.number(group, number), count)

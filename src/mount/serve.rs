@@ -18,7 +18,6 @@ use fuser::{
 use crate::event::{Observer, Problem, with_causes};
 use crate::format::FormatError;
 use crate::format::tree::{Content, Entry, XattrSet, tag};
-use crate::id::NodeId;
 use crate::limits;
 use crate::mount::ahead::{AHEAD_BYTES, Ahead};
 use crate::mount::look::{FoundEntry, Seen, Tree};
@@ -197,10 +196,12 @@ impl Served {
     /// Opens a folder of a snapshot.
     fn opened(&self, number: u64, meaning: &Meaning) -> Result<Opened, Refusal> {
         let node = match meaning {
-            Meaning::Root(tree) if tree.shown.as_ref().is_none_or(|entry| is_folder(entry).is_some()) => {
+            Meaning::Root(tree) if tree.shown.as_ref().is_none_or(|entry| entry.folder().is_some()) => {
                 Some(tree.root)
             }
-            Meaning::Entry(leaf, place) => look::see(&self.origin, leaf, *place)?.entry().and_then(is_folder),
+            Meaning::Entry(leaf, place) => {
+                look::see(&self.origin, leaf, *place)?.entry().and_then(Entry::folder)
+            }
             Meaning::Top(_) | Meaning::Root(_) => None,
         };
         let node = node.ok_or(Refusal::Errno(Errno::ENOTDIR))?;
@@ -372,13 +373,6 @@ impl Served {
             let source = FormatError::of("extended attributes")(error).into();
             Refusal::Repo(RepoError::Damaged { name: "the entry".to_owned(), source })
         })
-    }
-}
-
-fn is_folder(entry: &Entry) -> Option<NodeId> {
-    match entry.content {
-        Content::Directory(id) => Some(id),
-        _ => None,
     }
 }
 

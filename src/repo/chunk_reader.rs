@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use crate::crypto::{self, SealingKey};
 use crate::format::container::{Header, TAG_LEN, Wrap};
 use crate::format::frame::{Codec, ContentKind, additional_data};
-use crate::id::{ChunkId, ContentId};
-use crate::index::{FrameRow, IndexError, PackNumber, PackRow, Place};
+use crate::id::{ChunkId, ContentId, PackId};
+use crate::index::{FrameRow, IndexError, PackKind, PackNumber, PackRow, Place};
 use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::frame_cache::{FrameCache, Plain};
@@ -133,6 +133,11 @@ impl Repo {
 }
 
 impl ChunkReader {
+    /// Whether reading means waiting for a network.
+    pub fn is_remote(&self) -> bool {
+        self.repo.storage().is_remote()
+    }
+
     /// A reader that relies on `view`.
     pub fn new(repo: Arc<Repo>, view: Arc<View>) -> Self {
         let with_bases = view.index().has_bases();
@@ -177,6 +182,12 @@ impl ChunkReader {
             self.index_doubt.raise();
         }
         Ok(place)
+    }
+
+    /// The name of a pack that a place names.
+    pub fn pack_name(&self, pack: PackNumber) -> Result<(PackKind, PackId), RepoError> {
+        let row = self.index_doubt.heard(self.view.pack(pack))?;
+        Ok((row.kind, row.id))
     }
 
     /// A frame that a place names.

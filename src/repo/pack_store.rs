@@ -35,6 +35,8 @@ use crate::storage::Created;
 
 /// Packs being sealed, verified or stored at the same time. One waits for the disk while the other computes.
 const THREAD_COUNT: usize = 2;
+/// The same for a remote storage: more of them wait there, each with one sealed pack, while no more compute.
+const THREAD_COUNT_REMOTE: usize = 4;
 /// An interrupted first backup loses at most the descriptions of so much time.
 const INDEX_OBJECT_INTERVAL: Duration = Duration::from_secs(300);
 /// Descriptions held in memory before an index object is written.
@@ -63,6 +65,9 @@ pub struct Shared {
     claims: Arc<Claims>,
     progress: Mutex<Progress>,
     changed: Condvar,
+    /// Packs that may be sealed and verified now; each is in memory twice meanwhile.
+    sealing: Mutex<usize>,
+    sealed: Condvar,
     indexed_at: Mutex<Instant>,
     bytes_stored: AtomicU64,
 }
@@ -84,11 +89,14 @@ impl PackStore {
             claims,
             progress: Mutex::default(),
             changed: Condvar::new(),
+            sealing: Mutex::new(THREAD_COUNT),
+            sealed: Condvar::new(),
             indexed_at: Mutex::new(Instant::now()),
             bytes_stored: AtomicU64::new(0),
         });
         let (jobs, queue) = bounded(1);
-        let threads = (0..THREAD_COUNT)
+        let is_remote = shared.repo.storage().is_remote();
+        let threads = (0..if is_remote { THREAD_COUNT_REMOTE } else { THREAD_COUNT })
             .map(|_| {
                 let (shared, queue) = (Arc::clone(&shared), queue.clone());
                 std::thread::spawn(move || shared.work(&queue))
@@ -200,6 +208,14 @@ impl Shared {
         if progress.has_failed { Err(RepoError::Ended) } else { Ok(()) }
     }
 
+    /// Waits until this thread may seal.
+    fn turn_to_seal(&self) -> Turn<'_> {
+        let free = self.sealing.lock().expect("no holder of this lock panics");
+        let free = self.sealed.wait_while(free, |free| *free == 0);
+        *free.expect("no holder of this lock panics") -= 1;
+        Turn(self)
+    }
+
     fn store(&self, body: PackBody) -> Result<(), RepoError> {
         let repo = &self.repo;
         let newest = repo.keys.newest();
@@ -210,6 +226,7 @@ impl Shared {
             lease: self.lease,
             counter,
         };
+        let turn = self.turn_to_seal();
         let SealedPack { id, kind, header, directory, mut payload, expanded } =
             pack_sealing::seal_pack(&repo.keys, repo.id, &salt, body)?;
         if self.options.verify {
@@ -218,6 +235,7 @@ impl Shared {
         if repo.config.parity {
             parity::append(&mut payload);
         }
+        drop(turn);
         let name = names::pack(kind, &id);
         self.claims.own(id);
         if create_resolved(&**repo.storage(), &name, &payload)? == Created::Exists {
@@ -293,6 +311,16 @@ impl Shared {
         let stored = object.packs.iter().flat_map(|pack| &pack.frames).flat_map(|frame| &frame.chunks);
         let own = object.packs.iter().map(|pack| pack.id);
         self.claims.extend(index.view()?, own, stored.map(|chunk| chunk.key))
+    }
+}
+
+/// The right to seal a pack, given back when it is dropped.
+struct Turn<'s>(&'s Shared);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.sealing.lock().expect("no holder of this lock panics") += 1;
+        self.0.sealed.notify_one();
     }
 }
 

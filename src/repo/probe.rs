@@ -20,12 +20,45 @@ pub fn run(storage: &dyn Storage) -> Result<BTreeMap<String, bool>, RepoError> {
     let other_case = name_of(format!("tmp/probe-A{word}"));
     let mut outcome = BTreeMap::new();
     let result = probe(storage, &name, &other_case, &mut outcome);
-    storage.delete(&name)?;
-    storage.delete(&other_case)?;
+    let is_deleted = delete_if_allowed(storage, &name)? & delete_if_allowed(storage, &other_case)?;
     result?;
+    if !is_deleted {
+        return Ok(outcome);
+    }
     let is_gone = storage.get(&name).is_err() && !is_listed(storage, &name)?;
     outcome.insert("delete_is_visible".to_owned(), is_gone);
     Ok(outcome)
+}
+
+/// Deletes what a probe has stored. False if this key may not delete anything in the bucket: then a prune does, later.
+pub fn delete_if_allowed(storage: &dyn Storage, name: &ObjectName) -> Result<bool, RepoError> {
+    match storage.delete(name) {
+        Ok(()) => Ok(true),
+        Err(error) if storage.is_remote() && error.is_denied() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether of two creates of one name only the first counts: the promise that a prune beside writers rests on. Costs a few
+/// requests.
+pub fn refuses_second_create(storage: &dyn Storage) -> Result<bool, RepoError> {
+    let name = unused_name("once")?;
+    let outcome = second_create_is_refused(storage, &name);
+    storage.delete(&name)?;
+    outcome
+}
+
+fn second_create_is_refused(storage: &dyn Storage, name: &ObjectName) -> Result<bool, RepoError> {
+    storage.create(name, FIRST)?;
+    let is_refused = storage.create(name, SECOND)? == Created::Exists;
+    // A storage that asks first and stores then refuses a second create, but not two at once.
+    Ok(is_refused && storage.creates_exclusively() && storage.get(name)? == FIRST)
+}
+
+fn unused_name(word: &str) -> Result<ObjectName, RepoError> {
+    let random: [u8; 8] = crypto::random()?;
+    let digits = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Ok(ObjectName::new(format!("tmp/probe-{word}{digits}")).expect("made of fixed words and hexadecimal"))
 }
 
 fn probe(
@@ -34,9 +67,8 @@ fn probe(
     other_case: &ObjectName,
     outcome: &mut BTreeMap<String, bool>,
 ) -> Result<(), RepoError> {
-    storage.create(name, FIRST)?;
-    let is_refused = storage.create(name, SECOND)? == Created::Exists;
-    outcome.insert("second_create_is_refused".to_owned(), is_refused && storage.get(name)? == FIRST);
+    let is_refused = second_create_is_refused(storage, name)?;
+    outcome.insert("second_create_is_refused".to_owned(), is_refused);
     outcome.insert("created_name_is_listed".to_owned(), is_listed(storage, name)?);
     let mut middle = Vec::new();
     storage.get_range(name, ByteRange { start: 6, len: 5 }, &mut middle)?;

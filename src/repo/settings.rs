@@ -38,7 +38,7 @@ The format is specified in docs/format.md of the source code of kluis.
 
 /// How a new repository is made.
 pub struct InitOptions {
-    /// Whether parity follows every object.
+    /// Whether parity follows every object. Never on object storage, which has its own: single disks rot, it does not.
     pub parity: bool,
     /// Sizes of chunks.
     pub chunk_sizes: ChunkSizes,
@@ -48,44 +48,61 @@ pub struct InitOptions {
     pub kdf: KdfParams,
     /// What people call the first slot.
     pub label: String,
+    /// Whose identities it takes over, so that the same content has the same ids in both.
+    pub like: Option<Identities>,
+}
+
+/// What makes ids and decides where files are cut. Nothing can be opened with it.
+pub struct Identities {
+    master: Secret<32>,
+    chunker: ChunkerConfig,
 }
 
 impl Default for InitOptions {
     fn default() -> Self {
         let kdf = KdfParams::default();
         let chunk_sizes = ChunkSizes::default();
-        Self { parity: true, chunk_sizes, pack_bytes: PACK_BYTES_DATA, kdf, label: "first".to_owned() }
+        let (parity, pack_bytes, label) = (true, PACK_BYTES_DATA, "first".to_owned());
+        Self { parity, chunk_sizes, pack_bytes, kdf, label, like: None }
     }
 }
 
 /// See [`Repo::init`].
 pub fn init(around: Surroundings, options: &InitOptions, secret: &UnlockSecret) -> Result<Repo, RepoError> {
     let storage = Arc::clone(&around.storage);
+    // Second copies and the reserve are for a single disk too.
+    let is_disk = !storage.is_remote();
+    let has_parity = options.parity && is_disk;
     if Repo::exists(&*storage)? {
         return Err(RepoError::Exists { place: storage.place() });
     }
     let probes = probe::run(&*storage)?;
     let id = RepositoryId::new(crypto::random()?);
     let unlock_key = crypto::random_secret()?;
-    let keyring = new_keyring()?;
+    let keyring = new_keyring(options.like.as_ref())?;
     let keys = Keys::new(&keyring);
     let now = around.clock.now();
     create_once(&*storage, &names::readme(), README.as_bytes())?;
     let slot = NewSlot { secret, kdf: options.kdf, label: &options.label, now };
-    slots::create(&*storage, id, true, &unlock_key, &slot)?;
+    slots::create(&*storage, id, is_disk, &unlock_key, &slot)?;
     let name = names::keyring(keyring.number);
     let plain = keyring.encode().map_err(RepoError::Unstorable)?;
     let mut sealed = sealing::seal_keyring(&unlock_key, id, name.as_str(), &plain)?;
-    if options.parity {
+    if has_parity {
         parity::append(&mut sealed);
     }
     create_once(&*storage, &name, &sealed)?;
-    create_once(&*storage, &names::copy(&name), &sealed)?;
-    reserve::make(&*storage)?;
-    let config = new_config(id, options, &around, probes);
+    if is_disk {
+        create_once(&*storage, &names::copy(&name), &sealed)?;
+        reserve::make(&*storage)?;
+    }
+    let mut config = new_config(id, options, &around, probes);
+    (config.parity, config.copies) = (has_parity, is_disk);
     let text = config.encode(|text| keyed_tag(&keys.config, text)).map_err(RepoError::Unstorable)?;
     let name = names::config(config.number);
-    create_once(&*storage, &names::copy(&name), text.as_bytes())?;
+    if is_disk {
+        create_once(&*storage, &names::copy(&name), text.as_bytes())?;
+    }
     create_once(&*storage, &name, text.as_bytes())?;
     open(around, secret)
 }
@@ -97,10 +114,14 @@ fn create_once(storage: &dyn Storage, name: &ObjectName, bytes: &[u8]) -> Result
     }
 }
 
-fn new_keyring() -> Result<KeyringFields, RepoError> {
+fn new_keyring(like: Option<&Identities>) -> Result<KeyringFields, RepoError> {
     let generation =
         GenerationFields { number: 1, content_root: crypto::random()?, catalogue_root: crypto::random()? };
-    Ok(KeyringFields { version: 1, number: 1, master: crypto::random()?, generations: vec![generation] })
+    let master = match like {
+        Some(like) => *like.master.expose(),
+        None => crypto::random()?,
+    };
+    Ok(KeyringFields { version: 1, number: 1, master, generations: vec![generation] })
 }
 
 fn new_config(
@@ -116,11 +137,14 @@ fn new_config(
         number: 1,
         created: around.clock.now().rfc3339(),
         required: Vec::new(),
-        chunker: ChunkerConfig {
-            method: 1,
-            bytes_min: sizes.min() as u32,
-            bytes_average: sizes.average() as u32,
-            bytes_max: sizes.max() as u32,
+        chunker: match &options.like {
+            Some(like) => like.chunker.clone(),
+            None => ChunkerConfig {
+                method: 1,
+                bytes_min: sizes.min() as u32,
+                bytes_average: sizes.average() as u32,
+                bytes_max: sizes.max() as u32,
+            },
         },
         packs: PackConfig {
             data_bytes: options.pack_bytes,
@@ -253,6 +277,13 @@ pub fn read_keyring(
 }
 
 impl Repo {
+    /// What another repository takes over that is made like this one.
+    pub fn identities(&self) -> Result<Identities, RepoError> {
+        let (keyring, _) = open_keyring(&**self.storage(), self.id, &self.unlock_key)?;
+        let master = Secret::fill_with(|place| place.copy_from_slice(&keyring.master));
+        Ok(Identities { master, chunker: self.config.chunker.clone() })
+    }
+
     /// Compares what was seen of the repository with what this computer saw before, and remembers it.
     pub(crate) fn witness(&self, observed: &Observed) -> Result<(), RepoError> {
         let path = self.cache.witness_path(self.id)?;

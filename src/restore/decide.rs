@@ -1,8 +1,10 @@
 //! Whether something in the target is right already. Pure.
 
 use super::Overwrite;
-use crate::format::tree::{Content, Entry, EntryKind};
+use crate::format::tree::{Content, Entry, EntryKind, tag};
+use crate::limits;
 use crate::target::Existing;
+use crate::wire;
 
 /// What to do with one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,28 @@ pub(super) fn decide(entry: &Entry, existing: Option<&Existing>, overwrite: Over
 /// A file with further names in the target, which must not get metadata that is meant for one of them.
 fn shares_wrongly(entry: &Entry, existing: &Existing) -> bool {
     existing.link_count > 1 && existing.mode != entry.mode
+}
+
+/// An extension that must be understood and is not.
+pub(super) fn unknown_critical(entry: &Entry) -> Option<u32> {
+    let mut tags = entry.extensions.iter().map(|extension| extension.tag);
+    tags.find(|tag| *tag >= tag::CRITICAL && *tag != tag::SPARSE_MAP)
+}
+
+/// Device and inode in the snapshot of a file that has several names; names of one file give the same.
+pub(super) fn shared_file(entry: &Entry) -> Option<(u64, u64)> {
+    let device = entry.extension(tag::HARD_LINK)?;
+    let Number(device) = wire::decode(device, limits::EXTENSIONS_BYTES_MAX).ok()?;
+    Some((device, entry.inode))
+}
+
+#[derive(serde::Deserialize)]
+struct Number(u64);
+
+impl wire::Validate for Number {
+    fn validate(&self) -> Result<(), wire::WireError> {
+        Ok(())
+    }
 }
 
 fn link_len(entry: &Entry) -> u64 {

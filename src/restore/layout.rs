@@ -35,6 +35,12 @@ pub(super) fn holes(entry: &Entry) -> Result<Vec<(u64, u64)>, WireError> {
     Ok(places.collect())
 }
 
+/// Bytes of a file that are stored, without its holes.
+pub(super) fn data_bytes(entry: &Entry) -> u64 {
+    let holes = holes(entry).unwrap_or_default();
+    entry.size.saturating_sub(holes.iter().map(|(_, len)| len).sum())
+}
+
 fn sparse_map(entry: &Entry) -> Result<SparseMap, WireError> {
     let map = match entry.extension(tag::SPARSE_MAP) {
         Some(bytes) => wire::decode::<SparseMap>(bytes, limits::EXTENSIONS_BYTES_MAX)?,

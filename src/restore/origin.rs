@@ -46,6 +46,11 @@ pub trait Origin: Sync {
 
     /// Whether the bytes are those of the chunk.
     fn verify_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool;
+
+    /// Whether reading means waiting for a network.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 impl From<RepoError> for OriginError {
@@ -86,5 +91,9 @@ impl Origin for TreeReader {
 
     fn verify_chunk(&self, id: &ChunkId, bytes: &[u8]) -> bool {
         self.chunk_reader().verify_chunk(id, bytes)
+    }
+
+    fn is_remote(&self) -> bool {
+        self.chunk_reader().is_remote()
     }
 }

@@ -11,7 +11,7 @@ use crossbeam_channel::Sender;
 
 use super::decide::{Decision, decide};
 use super::filter::Filter;
-use super::shared::{Shared, chain};
+use super::shared::{Shared, chain, join};
 use super::walk::{Step, Walk};
 use super::window::{End, FirstName, Sealed, Task, Window};
 use super::{RestoreError, RestoreRequest};
@@ -181,23 +181,15 @@ impl<'r> Planner<'r> {
     ) -> Result<(bool, bool, Option<Vec<(Box<[u8]>, bool)>>), TargetError> {
         let options = self.shared.options;
         let name = entry.name.as_slice();
-        let folder = if above_is_fresh && options.dry_run {
-            return Ok((true, false, None));
-        } else {
-            self.cache.folder(self.shared.root, above)?
-        };
+        let folder = self.cache.folder(self.shared.root, above)?;
         let existing = if above_is_fresh { None } else { folder.look(name)? };
         match (decide(entry, existing.as_ref(), options.overwrite), existing) {
             (Decision::Create, _) | (_, None) => {
-                if !options.dry_run {
-                    folder.make_folder(name)?;
-                }
+                folder.make_folder(name)?;
                 Ok((true, false, None))
             }
             (decision, Some(existing)) if existing.kind == EntryKind::Directory => {
-                if !options.dry_run {
-                    folder.unlock_folder(name, &existing)?;
-                }
+                folder.unlock_folder(name, &existing)?;
                 let names = match options.delete {
                     true => Some(self.cache.folder(self.shared.root, path)?.names()?),
                     false => None,
@@ -207,10 +199,8 @@ impl<'r> Planner<'r> {
             }
             (Decision::Leave, Some(_)) => Err(TargetError::Replaced),
             (Decision::Keep | Decision::Mend | Decision::Replace, Some(_)) => {
-                if !options.dry_run {
-                    folder.remove(name)?;
-                    folder.make_folder(name)?;
-                }
+                folder.remove(name)?;
+                folder.make_folder(name)?;
                 Ok((true, false, None))
             }
         }
@@ -226,7 +216,7 @@ impl<'r> Planner<'r> {
         }
         if let Some(entry) = level.entry.take() {
             self.shared.report().folders += 1;
-            if !level.is_left && !self.shared.options.dry_run {
+            if !level.is_left {
                 self.window.ends.push(End::Folder { path: level.path, entry });
             }
         }
@@ -234,12 +224,8 @@ impl<'r> Planner<'r> {
 
     fn delete_unseen(&mut self, path: &TargetPath, names: Vec<(Box<[u8]>, bool)>) {
         for (name, _) in names.iter().filter(|(_, is_seen)| !is_seen) {
-            let removed = if self.shared.options.dry_run {
-                Ok(1)
-            } else {
-                self.cache.folder(self.shared.root, path).and_then(|folder| folder.remove(name))
-            };
-            match removed {
+            let folder = self.cache.folder(self.shared.root, path);
+            match folder.and_then(|folder| folder.remove(name)) {
                 Ok(count) => self.shared.report().deleted += count,
                 Err(error) => self.shared.target_problem(join(path, name), error),
             }
@@ -321,9 +307,4 @@ impl Level {
     fn new(path: Arc<TargetPath>, entry: Option<Box<Entry>>) -> Self {
         Self { path, entry, state: LevelState::Waiting, is_fresh: false, is_left: false, names: None }
     }
-}
-
-fn join(folder: &TargetPath, name: &[u8]) -> std::path::PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    folder.to_path_buf().join(std::ffi::OsStr::from_bytes(name))
 }

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::event::{Problem, serialize_problems};
 
-/// What a restore did, or with `dry_run` would have done.
+/// What a restore did, or from [`super::preview`] what it would do.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct RestoreReport {
     /// Files made or mended.

@@ -12,12 +12,14 @@ use super::window::Task;
 use super::work::Worker;
 use super::{RestoreContext, RestoreError, RestoreOptions, RestoreReport, RestoreRequest, layout, verify};
 use crate::event::Progress;
-use crate::format::tree::{Entry, EntryKind, tag};
+use crate::format::tree::{EntryKind, tag};
 use crate::target::{FolderCache, TargetRoot};
 use crate::units::ByteCount;
 
 /// Tasks that wait for a thread. Each is small; the bytes are read by whoever takes it.
 const TASKS_WAITING_MAX: usize = 256;
+/// Threads that read from a network and write.
+const THREAD_COUNT_REMOTE: usize = 6;
 
 /// Restores what `request` names into the folder `target`, which is made if it is missing.
 ///
@@ -32,7 +34,7 @@ pub fn run(
     let started = Instant::now();
     let filter =
         Filter::new(&options.include, &options.exclude).map_err(|source| RestoreError::Filter { source })?;
-    let root = TargetRoot::open(target, !options.dry_run)?;
+    let root = TargetRoot::open(target, true)?;
     let shared = Shared::new(context, options, &root);
     shared.observer.phase("looking at the target");
     let needed = ensure_space(&shared, request, &filter)?;
@@ -42,13 +44,13 @@ pub fn run(
     with_threads(&shared, |shared, tasks| {
         Planner::new(shared, tasks.clone()).run(request, &filter)?;
         shared.take_failure()?;
-        if options.verify && !options.dry_run {
+        if options.verify {
             shared.observer.phase("reading everything back");
             verify::run(shared, request, &filter, &tasks);
         }
         shared.take_failure()
     })?;
-    if options.sync && !options.dry_run {
+    if options.sync {
         shared.observer.phase("making it durable");
         root.sync()?;
     }
@@ -64,6 +66,8 @@ fn with_threads<'r>(
 ) -> Result<(), RestoreError> {
     let (sender, receiver) = crossbeam_channel::bounded(TASKS_WAITING_MAX);
     let count = match shared.options.thread_count {
+        // A network is waited for most of the time; each thread holds one stretch of a pack meanwhile.
+        0 if shared.origin.is_remote() => THREAD_COUNT_REMOTE,
         // One more than processors, because some always wait for the disk.
         0 => std::thread::available_parallelism().map_or(2, |count| count.get() + 1),
         count => count,
@@ -87,7 +91,7 @@ fn ensure_space(shared: &Shared<'_>, request: &RestoreRequest, filter: &Filter) 
     let bound = upper_bound(shared, request)?;
     let left = shared.root.space_left()?;
     // Holes cannot be counted before the content is read.
-    if bound <= left || shared.options.sparse || shared.options.dry_run {
+    if bound <= left || shared.options.sparse {
         return Ok(bound);
     }
     let needed = measure(shared, request, filter);
@@ -98,7 +102,7 @@ fn ensure_space(shared: &Shared<'_>, request: &RestoreRequest, filter: &Filter) 
 }
 
 /// What the entries at the top say about everything below them.
-fn upper_bound(shared: &Shared<'_>, request: &RestoreRequest) -> Result<u64, RestoreError> {
+pub(super) fn upper_bound(shared: &Shared<'_>, request: &RestoreRequest) -> Result<u64, RestoreError> {
     match request {
         RestoreRequest::Single(entry) => Ok(entry.size),
         RestoreRequest::Folder(id) => shared.origin.directory(*id).try_fold(0u64, |sum, entry| {
@@ -124,12 +128,7 @@ fn measure(shared: &Shared<'_>, request: &RestoreRequest, filter: &Filter) -> u6
         let folder = cache.folder(shared.root, walk.path()).ok();
         let existing = folder.and_then(|folder| folder.look(entry.name.as_slice()).ok().flatten());
         let there = existing.filter(|there| there.kind == EntryKind::File).map_or(0, |there| there.size);
-        needed = needed.saturating_add(data_bytes(&entry).saturating_sub(there));
+        needed = needed.saturating_add(layout::data_bytes(&entry).saturating_sub(there));
     }
     needed
-}
-
-fn data_bytes(entry: &Entry) -> u64 {
-    let holes = layout::holes(entry).unwrap_or_default();
-    entry.size.saturating_sub(holes.iter().map(|(_, len)| len).sum())
 }

@@ -1,12 +1,14 @@
 //! What all threads of a restore share: options, the report so far, and the reason to stop.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Origin, RestoreError, RestoreOptions, RestoreReport};
 use crate::event::{Observer, Problem, Progress};
-use crate::target::{Applied, OwnerMap, TargetError, TargetRoot};
+use crate::format::tree::Entry;
+use crate::target::{Applied, OwnerMap, TargetError, TargetPath, TargetRoot};
 
 pub(super) struct Shared<'r> {
     pub(super) origin: &'r dyn Origin,
@@ -120,7 +122,17 @@ impl<'r> Shared<'r> {
         Progress::add(&self.observer.progress().bytes_done, count);
     }
 
-    pub(super) fn owner(&self, entry: &crate::format::tree::Entry) -> Option<(u32, u32)> {
+    /// An entry whose content is right, or that is to be left alone.
+    pub(super) fn count_unchanged(&self, entry: &Entry) {
+        let mut report = self.report();
+        report.files_unchanged += 1;
+        report.bytes_unchanged += entry.size;
+        drop(report);
+        self.count_file();
+        self.count_bytes(entry.size);
+    }
+
+    pub(super) fn owner(&self, entry: &Entry) -> Option<(u32, u32)> {
         self.options.owner.then(|| self.owners.local(entry.uid, entry.gid))
     }
 
@@ -141,6 +153,11 @@ impl<'r> Shared<'r> {
         report.files_restored += self.files_restored.into_inner();
         report
     }
+}
+
+/// The path of something in a folder of the target, for reports.
+pub(super) fn join(folder: &TargetPath, name: &[u8]) -> PathBuf {
+    folder.to_path_buf().join(std::ffi::OsStr::from_bytes(name))
 }
 
 /// An error with its causes, in one line.

@@ -1,5 +1,7 @@
 //! Restoring from an origin in memory: plans, windows, damage, and what stays untouched.
 
+mod preview;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -468,24 +470,6 @@ fn an_entry_that_needs_a_newer_version_is_reported() {
 }
 
 #[test]
-fn a_dry_run_changes_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("extra"), "x").unwrap();
-    fs::write(dir.path().join("file"), "old").unwrap();
-    let mut fake = Fake::default();
-    let files = vec![fake.file("a", b"1")];
-    let folder = fake.folder("folder", files);
-    let file = fake.file("file", b"new");
-    let root = fake.directory_id(vec![folder, file]);
-    let options = RestoreOptions { dry_run: true, delete: true, ..options() };
-    let report = restore(&fake, root, dir.path(), &options);
-    assert_is_clean(&report);
-    assert_eq!((report.files_restored, report.folders, report.deleted), (2, 1, 1));
-    assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"old");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-}
-
-#[test]
 fn includes_and_excludes_choose() {
     let dir = tempfile::tempdir().unwrap();
     let mut fake = Fake::default();
@@ -602,7 +586,10 @@ proptest! {
                 entry.mtime.seconds += turn as i64;
             }
             let options = RestoreOptions { delete: true, sparse, overwrite, ..options() };
+            let (planned, _) = preview::preview_of(&fake, root, dir.path(), &options);
             let report = restore(&fake, root, dir.path(), &options);
+            prop_assert_eq!(preview::sums(&planned), preview::sums(&report));
+            prop_assert_eq!(preview::preview_of(&fake, root, dir.path(), &options).1, [""; 0]);
             prop_assert!(report.problems.is_empty(), "{:?}", report.problems);
             prop_assert!(report.damaged.is_empty(), "{:?}", report.damaged);
             let mut found = Tree::new();

@@ -21,7 +21,7 @@ pub use plan::{Afterwards, Calls, Fault, FaultPlan};
 
 use crate::storage::name::is_control;
 use crate::storage::{
-    Action, Created, HeldState, Hold, Listed, MappedObject, ObjectName, Storage, StorageError,
+    Action, Created, HeldState, Hold, Listed, MappedObject, ObjectName, RequestCounts, Storage, StorageError,
 };
 use crate::units::ByteRange;
 
@@ -336,6 +336,18 @@ impl Storage for FaultyStorage {
 
     fn listing_lags(&self) -> bool {
         self.inner.listing_lags()
+    }
+
+    fn is_remote(&self) -> bool {
+        self.inner.is_remote()
+    }
+
+    fn creates_exclusively(&self) -> bool {
+        self.inner.creates_exclusively()
+    }
+
+    fn requests(&self) -> Option<RequestCounts> {
+        self.inner.requests()
     }
 
     fn place(&self) -> String {

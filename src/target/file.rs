@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::metadata::{self, Applied, Current, Wanted};
@@ -85,6 +85,32 @@ impl TargetFile {
             }
         }
         Ok(done)
+    }
+
+    /// Whether the `len` bytes at `offset` read as zeros. What lies behind the end of the file does.
+    pub fn is_zero(&self, offset: u64, len: u64) -> Result<bool, TargetError> {
+        let end = offset.saturating_add(len);
+        let mut at = offset;
+        let mut bytes = vec![0u8; 64 << 10];
+        while at < end {
+            // Holes are jumped over where the file system knows them.
+            at = match rustix::fs::seek(&self.file, SeekFrom::Data(at)) {
+                Ok(data) => data.max(at),
+                Err(Errno::NXIO) => return Ok(true),
+                Err(_) => at,
+            };
+            let part = end.saturating_sub(at).min(bytes.len() as u64) as usize;
+            let into = bytes.get_mut(..part).unwrap_or_default();
+            let read = self.read_at(into, at)?;
+            if bytes.iter().take(read).any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            if read == 0 {
+                return Ok(true);
+            }
+            at += read as u64;
+        }
+        Ok(true)
     }
 
     /// What the file is now.

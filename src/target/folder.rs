@@ -321,8 +321,8 @@ impl TargetError {
 }
 
 /// The path under which the system shows an open handle of this process.
-pub(super) fn handle_path(fd: &OwnedFd) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
+pub(super) fn handle_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
 pub(super) fn set_mode_through(path: &str, mode: u16) -> Result<(), Errno> {

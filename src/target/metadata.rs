@@ -66,7 +66,7 @@ impl Applied {
 }
 
 /// Flags that a person can set. The others describe how the file system keeps the file.
-const FLAGS_SETTABLE: IFlags = IFlags::APPEND
+pub(super) const FLAGS_SETTABLE: IFlags = IFlags::APPEND
     .union(IFlags::COMPRESSED)
     .union(IFlags::DIRSYNC)
     .union(IFlags::IMMUTABLE)
@@ -85,7 +85,8 @@ const FLAGS_EARLY: IFlags = IFlags::NOCOW.union(IFlags::COMPRESSED);
 
 /// Extended attributes that a restore takes away where the snapshot does not have them. The rest, such as
 /// `security.selinux`, belongs to this computer.
-const XATTRS_REMOVED: [&[u8]; 4] = [b"user.", b"system.posix_acl_", b"security.capability", b"trusted."];
+pub(super) const XATTRS_REMOVED: [&[u8]; 4] =
+    [b"user.", b"system.posix_acl_", b"security.capability", b"trusted."];
 const XATTR_LIST_BYTES_MAX: usize = 64 << 10;
 const DEFAULT_ACL: &str = "system.posix_acl_default";
 
@@ -201,7 +202,7 @@ pub(super) fn prepare_flags(fd: impl AsFd, wanted: &Wanted<'_>) {
     }
 }
 
-fn stored_flags(entry: &Entry) -> Result<Option<IFlags>, TargetError> {
+pub(super) fn stored_flags(entry: &Entry) -> Result<Option<IFlags>, TargetError> {
     let Some(bytes) = entry.extension(tag::INODE_FLAGS) else { return Ok(None) };
     let flags = wire::decode::<FlagBits>(bytes, limits::EXTENSIONS_BYTES_MAX);
     let FlagBits(bits) = flags.map_err(|source| TargetError::Metadata { source })?;
@@ -236,7 +237,7 @@ fn apply_flags(fd: impl AsFd, entry: &Entry, applied: &mut Applied) {
 }
 
 /// Where extended attributes are set.
-enum XattrPlace<'f> {
+pub(super) enum XattrPlace<'f> {
     /// An open file or folder.
     Open(std::os::fd::BorrowedFd<'f>),
     /// A name in an open folder, as a path through the handle. Its last name is not followed.
@@ -244,7 +245,7 @@ enum XattrPlace<'f> {
 }
 
 impl XattrPlace<'_> {
-    fn named(folder: &OwnedFd, name: &[u8]) -> Self {
+    pub(super) fn named(folder: impl AsFd, name: &[u8]) -> Self {
         let mut path = handle_path(folder).into_bytes();
         path.push(b'/');
         path.extend_from_slice(name);
@@ -281,7 +282,7 @@ impl XattrPlace<'_> {
     }
 
     /// Names of all attributes; none where the file system has no attributes.
-    fn list(&self) -> Result<Vec<Vec<u8>>, Errno> {
+    pub(super) fn list(&self) -> Result<Vec<Vec<u8>>, Errno> {
         let mut buffer = vec![0u8; 1024];
         loop {
             let listed = match self {
@@ -302,7 +303,7 @@ impl XattrPlace<'_> {
         }
     }
 
-    fn has(&self, xattr: &Xattr) -> bool {
+    pub(super) fn has(&self, xattr: &Xattr) -> bool {
         // One byte more than expected, so that a longer value is not taken for equal.
         let mut value = vec![0u8; xattr.value.as_slice().len() + 1];
         let name = xattr.name.as_slice();

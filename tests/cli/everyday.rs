@@ -208,6 +208,9 @@ fn restore_asks_before_it_removes_and_mends_what_differs() {
     assert!(vault.home.path("back/extra").exists());
     let plan = vault.json(["restore", &inside, "--target", "back", "--delete", "-n"], 0);
     assert_eq!((&plan["files_restored"], &plan["deleted"]), (&1.into(), &1.into()));
+    let changes = plan["changes"].as_array().unwrap().iter();
+    let changes: Vec<_> = changes.map(|change| (&change["path"], &change["change"])).collect();
+    assert_eq!(changes, [(&"a.txt".into(), &"changed".into()), (&"extra".into(), &"removed".into())]);
     vault.run(["restore", &inside, "--target", "back", "--delete", "--yes"]).expect(0);
     assert!(!vault.home.path("back/extra").exists());
     assert_eq!(std::fs::read(vault.home.path("back/a.txt")).unwrap(), b"first\n");

@@ -27,6 +27,11 @@ impl Home {
         Self { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
+    /// An empty home in this folder.
+    pub fn in_folder(folder: &str) -> Self {
+        Self { folder: tempfile::tempdir_in(folder).unwrap(), variables: Vec::new() }
+    }
+
     /// Sets a variable for all runs that follow.
     pub fn with(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.variables.push((name.into(), value.as_ref().to_owned()));

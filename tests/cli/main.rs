@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "fixtures of tests fail loudly, as the tests themselves do")]
 
 mod bad_input;
+mod copy;
 mod damaged_index;
 mod doctor;
 mod everyday;
@@ -22,4 +23,5 @@ mod scrub;
 mod secrets;
 mod stats;
 mod streams;
+mod transcripts;
 mod vault;

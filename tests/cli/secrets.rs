@@ -39,9 +39,9 @@ fn an_option_beats_a_variable_that_would_fail() {
 
 #[test]
 fn a_place_that_this_version_cannot_reach_is_wrong_usage() {
-    let home = Home::new().with("KLUIS_REPO", "s3://bucket/prefix").with("KLUIS_PASSWORD", "secret");
+    let home = Home::new().with("KLUIS_REPO", "sftp://host/folder").with("KLUIS_PASSWORD", "secret");
     let ran = home.run(["init"]).expect(2);
-    assert!(ran.stderr.contains("not supported in this version\nhint: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("sftp:// are not supported\nhint: "), "{}", ran.stderr);
 }
 
 #[test]

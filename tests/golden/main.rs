@@ -5,3 +5,4 @@
 
 mod repository;
 mod vectors;
+mod wide;

@@ -22,20 +22,25 @@ use kluis::repo::{Identity, InitOptions, Repo, RepoError, Surroundings, TreeRead
 use kluis::storage::{Leftovers, LocalStorage, LocalStorageOptions};
 use kluis::wire;
 
-const SECRET: [u8; 32] = *b"this key is for everybody to see";
+pub const SECRET: [u8; 32] = *b"this key is for everybody to see";
 /// A folder of more entries than one node holds.
 const MANY: &str = "/many";
 
-fn folder(format: &str) -> PathBuf {
+pub fn folder(format: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format)
 }
 
 fn surroundings(place: &Path, cache: &Path) -> Surroundings {
+    surroundings_at(place, cache, 1_800_000_000)
+}
+
+/// The same for so many seconds after 1970.
+pub fn surroundings_at(place: &Path, cache: &Path, seconds: i64) -> Surroundings {
     let options = LocalStorageOptions { leftovers: Leftovers::Remove };
     Surroundings {
         storage: Arc::new(LocalStorage::open(place, options).unwrap()),
         cache: cache.to_owned(),
-        clock: Arc::new(FixedClock(Timestamp::from_seconds(1_800_000_000))),
+        clock: Arc::new(FixedClock(Timestamp::from_seconds(seconds))),
         identity: Identity { host: "host".into(), user: "user".into(), process: 1, boot: "boot".into() },
     }
 }
@@ -120,7 +125,7 @@ fn describe_entry(reader: &TreeReader, path: &str, entry: &Entry) -> String {
     )
 }
 
-fn describe_all(repo: &Arc<Repo>) -> String {
+pub fn describe_all(repo: &Arc<Repo>) -> String {
     let list = repo.snapshots().unwrap();
     assert!(list.damaged.is_empty(), "{:?}", list.damaged);
     let mut snapshots = list.snapshots;
@@ -128,7 +133,7 @@ fn describe_all(repo: &Arc<Repo>) -> String {
     snapshots.iter().map(|snapshot| describe(repo, snapshot)).collect()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
 }
 
@@ -215,13 +220,13 @@ fn lines_of_new(source: &Path) -> usize {
     2 + source.components().count()
 }
 
-fn noise(len: usize, seed: u8) -> Vec<u8> {
+pub fn noise(len: usize, seed: u8) -> Vec<u8> {
     let mut bytes = vec![0; len];
     blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-fn make_source(source: &Path) {
+pub fn make_source(source: &Path) {
     let write = |name: &[u8], bytes: &[u8]| {
         fs::write(source.join(std::ffi::OsStr::from_bytes(name)), bytes).unwrap();
     };

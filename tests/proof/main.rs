@@ -11,6 +11,7 @@ mod tree;
 mod alike;
 mod bad_input;
 mod bases;
+mod copy;
 mod counts;
 mod crash;
 mod errors;

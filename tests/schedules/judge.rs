@@ -1,6 +1,7 @@
 //! What must be true after every history: of what is stored, and of how it came to be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use kluis::check::{self, CheckOptions, DataPart, Finding, FindingCode, Severity};
@@ -81,6 +82,23 @@ pub fn judge_objects(
             && report.findings.iter().all(|found| is_known(found.code) && found.snapshots.is_empty()));
     assert!(is_fine, "{:?}", report.findings);
     forgotten
+}
+
+/// The counts that one of the actors left behind in this cache, after whatever it did and wherever it was stopped, are
+/// those of a recount as soon as they are brought up to date. Who counted nothing left none.
+pub fn judge_counts(objects: &Objects, cache: &Path) {
+    let memory = MemoryStorage::from_objects(objects.clone());
+    let repo = open_beside(&memory, cache, 0);
+    if !repo.counted_index().and_then(|index| Ok(index.has_counts()?)).unwrap_or(false) {
+        return;
+    }
+    let list = repo.snapshots().unwrap();
+    let (counted, _) = repo.count_snapshots(&list, &Silent::default()).unwrap();
+    assert_eq!(counted.rebuilt_because, None, "an index was damaged");
+    if counted.vanished.is_empty() {
+        let roots: Vec<_> = list.snapshots.iter().map(|snapshot| snapshot.root).collect();
+        assert!(repo.counts_are_right(&roots).unwrap(), "the counts in {} are wrong", cache.display());
+    }
 }
 
 /// A finding of a check that is no damage. A history may leave what a prune will remove, which is worth a note.

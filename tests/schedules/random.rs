@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::fixture::{Chance, cache_folder};
-use crate::judge::{Known, judge};
+use crate::judge::{Known, judge, judge_counts};
 use crate::roles::{Asked, Role, Said};
 use crate::stage::{ActorId, Cast, Event, Part, Stage};
 use crate::world::{Scene, World, stage};
@@ -124,7 +124,11 @@ pub fn play(world: &Arc<World>, cast: &Cast, seed: u64) -> Played {
     known.asked.clone_from(&asked.lock().unwrap());
     let shapes: Vec<_> = stage.events().iter().map(Event::shape).collect();
     let digest = digest(&shapes);
-    let judged = catch_unwind(AssertUnwindSafe(|| judge(&stage, world, &known, seed)));
+    let judged = catch_unwind(AssertUnwindSafe(|| {
+        let objects = stage.memory().objects();
+        caches.iter().for_each(|cache| judge_counts(&objects, cache.path()));
+        judge(&stage, world, &known, seed);
+    }));
     if let Err(panic) = judged {
         tell(&stage.events());
         resume_unwind(panic);

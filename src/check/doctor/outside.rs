@@ -8,7 +8,7 @@ use crate::crypto;
 use crate::event::with_causes;
 use crate::format::repository_config::RepositoryConfig;
 use crate::repo::names::{self, Named};
-use crate::repo::{RepoError, probe_storage};
+use crate::repo::{RepoError, delete_if_allowed, probe_storage};
 use crate::storage::{ObjectName, Storage, StorageError};
 use crate::units::{ByteCount, counted_text};
 
@@ -70,6 +70,9 @@ pub fn promises(storage: &dyn Storage, now: Timestamp) -> Result<Vec<Probe>, Rep
         }
         Err(error) => return Err(error),
     }
+    if storage.is_remote() {
+        probes.extend(rights(storage)?);
+    }
     probes.push(space(storage)?);
     probes.extend(clock(storage, now)?);
     Ok(probes)
@@ -90,6 +93,9 @@ fn kept_promises(kept: &BTreeMap<String, bool>) -> Vec<Probe> {
 
 fn space(storage: &dyn Storage) -> Result<Probe, RepoError> {
     Ok(match storage.space_left()? {
+        None if storage.is_remote() => {
+            Probe::good("space", "the store says when there is no more room, and then nothing is lost")
+        }
         None => Probe::note("space", "nobody can tell how much room there is"),
         Some(bytes) => {
             let message = format!("room for {}", ByteCount(bytes));
@@ -103,11 +109,38 @@ fn space(storage: &dyn Storage) -> Result<Probe, RepoError> {
     })
 }
 
+/// Tries to overwrite and to delete: a host that only makes backups should not be able to.
+fn rights(storage: &dyn Storage) -> Result<Option<Probe>, RepoError> {
+    let name = probe_name("rights")?;
+    let Ok(_) = storage.create(&name, b"kluis probe: may this be changed?") else { return Ok(None) };
+    let can_overwrite = match storage.replace(&name, b"kluis probe: it may be changed") {
+        Ok(()) => true,
+        Err(error) if error.is_denied() => false,
+        Err(error) => return Err(error.into()),
+    };
+    let can_delete = delete_if_allowed(storage, &name)?;
+    let hint =
+        "a host that only makes backups is safer with a key that can neither: docs/guide.md has a policy";
+    Ok(Some(match (can_overwrite, can_delete) {
+        (false, false) => Probe::good(
+            "rights",
+            "this key can neither delete nor overwrite, so whoever steals it destroys nothing",
+        ),
+        (true, false) => Probe::note("rights", "this key cannot delete, but overwrite").hint(hint),
+        (false, true) => Probe::note("rights", "this key cannot overwrite, but delete").hint(hint),
+        (true, true) => Probe::note("rights", "this key can delete and overwrite").hint(hint),
+    }))
+}
+
+fn probe_name(word: &str) -> Result<ObjectName, RepoError> {
+    let random: [u8; 8] = crypto::random()?;
+    let digits = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Ok(ObjectName::new(format!("tmp/{word}-{digits}")).expect("made of fixed words and hexadecimal"))
+}
+
 /// Compares the clock of the storage with that of this computer: by the time under which it lists a new object.
 fn clock(storage: &dyn Storage, now: Timestamp) -> Result<Option<Probe>, RepoError> {
-    let random: [u8; 8] = crypto::random()?;
-    let word = random.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let name = ObjectName::new(format!("tmp/clock-{word}")).expect("made of fixed words and hexadecimal");
+    let name = probe_name("clock")?;
     let Ok(_) = storage.create(&name, b"kluis probe: what time is it?") else { return Ok(None) };
     let mut stored_at = None;
     let listed = storage.list("tmp", &mut |listed| {
@@ -115,7 +148,7 @@ fn clock(storage: &dyn Storage, now: Timestamp) -> Result<Option<Probe>, RepoErr
             stored_at = Some(listed.stored_at);
         }
     });
-    storage.delete(&name)?;
+    delete_if_allowed(storage, &name)?;
     listed?;
     let Some(stored_at) = stored_at else { return Ok(None) };
     let difference = stored_at.seconds.abs_diff(now.seconds);
@@ -154,6 +187,9 @@ pub fn settings(storage: &dyn Storage, config: &RepositoryConfig) -> Vec<Probe> 
         }
     });
     probes.push(match config.parity {
+        false if storage.is_remote() => {
+            Probe::good("parity", "objects carry no parity: the store has redundancy of its own")
+        }
         true => Probe::good("parity", "every object carries parity against bad sectors"),
         false => Probe::note("parity", "objects carry no parity: a bad sector costs what lies in it")
             .hint("parity is chosen when a repository is made: `repo init` without --no-parity"),
@@ -199,6 +235,9 @@ pub fn without_key(storage: &dyn Storage, now: Timestamp) -> Result<Vec<Probe>, 
 
 /// Whether the file is there that makes a prune possible on a full disk.
 pub(super) fn reserve(storage: &dyn Storage) -> Result<Probe, RepoError> {
+    if storage.is_remote() {
+        return Ok(Probe::good("reserve", "a store needs no room in reserve"));
+    }
     Ok(match storage.len(&names::reserve()) {
         Ok(_) => Probe::good("reserve", "there is room in reserve for a prune on a full disk"),
         Err(StorageError::Missing { .. }) => {

@@ -87,7 +87,7 @@ impl DataPart {
 /// Looks for damage and tells what was found. Nothing is changed.
 pub fn run(args: &CheckArgs, context: &Context) -> Result<Exit, Failure> {
     let options = CheckOptions { directories: args.directories, data: args.data.map(DataPart::choice) };
-    let repo = context.open_repository()?;
+    let repo = context.open_repository_itself()?;
     let watch = context.watch("nodes")?;
     let checked = check::run(&repo, &options, &watch);
     // The bar is gone before anything else is said.

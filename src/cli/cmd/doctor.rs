@@ -14,7 +14,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{Output, safe_text};
 use crate::repo::Repo;
 
-/// Try out whether storage, clocks, rights and cache are as they must be.
+/// Try out whether storage, clocks, rights and cache are right.
 ///
 /// Says one line for each thing that was looked at: good, note, or bad. Small files are stored in the repository and
 /// removed again; nothing else is changed. Without a passphrase or key in options or variables nobody is asked for one,
@@ -47,9 +47,11 @@ fn examine(context: &Context) -> Result<Vec<Probe>, Failure> {
     let config = newest_settings(&*storage)?;
     let cache = context.cache_folder()?;
     let mut probes = vec![local::program(), local::open_files()];
-    probes.push(local::file_system(place.folder()));
-    probes.extend(local::folder_rights(place.folder()));
-    probes.extend(local::links(place.folder()));
+    if let Some(folder) = place.folder() {
+        probes.push(local::file_system(folder));
+        probes.extend(local::folder_rights(folder));
+        probes.extend(local::links(folder));
+    }
     probes.extend(doctor::promises(&*storage, context.now())?);
     match &config {
         Some(config) => probes.extend(doctor::settings(&*storage, config)),
@@ -86,7 +88,7 @@ fn open(context: &Context) -> Opened {
         let hint = "name one, for instance with --password-file";
         return Opened::Not(Probe::note("key", message).hint(hint));
     }
-    match context.open_repository() {
+    match context.open_repository_itself() {
         Ok(repo) => Opened::Repo(repo),
         Err(failure) => {
             let message = format!("the repository could not be opened: {}", failure.in_one_line());

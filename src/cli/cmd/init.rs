@@ -1,9 +1,11 @@
 //! `repo init`: makes a repository.
 
+use std::ffi::OsString;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde_json::json;
 
 use crate::chunker::ChunkSizes;
@@ -11,6 +13,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::json_name;
 use crate::cli::repository::Created;
+use crate::cli::secrets::{SecretOptions, Variables};
 use crate::crypto::{KdfParams, stretch};
 use crate::limits;
 use crate::repo::{InitOptions, UnlockSecret};
@@ -29,7 +32,8 @@ const PACK_BYTES: RangeInclusive<u64> = 1 << 20..=limits::PACK_BYTES_MAX / 2;
 Examples:
   repo init
   repo init --repo /mnt/usb/backup
-  repo init --repo /mnt/usb/backup --key-file ~/backup.key")]
+  repo init --repo /mnt/usb/backup --key-file ~/backup.key
+  repo init --repo /mnt/usb/backup --like /srv/backup")]
 pub struct InitArgs {
     /// Store no parity, which repairs damaged places of a disk and costs 3 %.
     #[arg(long)]
@@ -42,11 +46,36 @@ pub struct InitArgs {
     /// Put chunks together in packs of about SIZE, such as 32M.
     #[arg(long, value_name = "SIZE")]
     pub pack_size: Option<ByteCount>,
+
+    /// Make a second place for what is in the repository at PLACE: `repo copy` then takes over what is stored there as it is.
+    ///
+    /// The new repository knows the same content by the same ids; it has keys and passphrases of its own. The other one is
+    /// opened by the same passphrase or key file, unless one of the options below or a variable names another.
+    #[arg(long, value_name = "PLACE", value_hint = ValueHint::DirPath, conflicts_with = "chunk_size")]
+    pub like: Option<OsString>,
+
+    /// The first line of FILE is the passphrase of --like. [env: KLUIS_LIKE_PASSWORD_FILE]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "like")]
+    #[arg(conflicts_with_all = ["like_password_command", "like_key_file"])]
+    pub like_password_file: Option<PathBuf>,
+
+    /// The first line that CMD prints is the passphrase of --like. [env: KLUIS_LIKE_PASSWORD_COMMAND]
+    #[arg(long, value_name = "CMD", value_hint = ValueHint::CommandString, requires = "like")]
+    #[arg(conflicts_with = "like_key_file")]
+    pub like_password_command: Option<OsString>,
+
+    /// This key file opens --like. [env: KLUIS_LIKE_KEY_FILE]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "like")]
+    pub like_key_file: Option<PathBuf>,
 }
 
 /// Makes the repository and says where it is and what to do next.
 pub fn run(args: &InitArgs, context: &Context) -> Result<Exit, Failure> {
-    let options = args.options()?;
+    let mut options = args.options()?;
+    if let Some(place) = &args.like {
+        let like = context.open_other(place, args.like_secrets(), Variables::Like)?;
+        options.like = Some(like.identities()?);
+    }
     let created = context.create_repository(|secret| with_measured_kdf(options, secret, context))?;
     show(&created, context)?;
     Ok(Exit::Done)
@@ -79,6 +108,14 @@ fn show(created: &Created, context: &Context) -> Result<(), Failure> {
 }
 
 impl InitArgs {
+    fn like_secrets(&self) -> SecretOptions<'_> {
+        SecretOptions {
+            password_file: self.like_password_file.as_deref(),
+            password_command: self.like_password_command.as_deref(),
+            key_file: self.like_key_file.as_deref(),
+        }
+    }
+
     fn options(&self) -> Result<InitOptions, Failure> {
         let mut options = InitOptions { parity: !self.no_parity, ..InitOptions::default() };
         if let Some(ByteCount(average)) = self.chunk_size {

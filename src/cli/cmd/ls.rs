@@ -8,7 +8,6 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::selection::{Found, find_path, find_snapshot, in_snapshot, to_path};
 use crate::format::snapshot::Snapshot;
-use crate::format::tree::Content;
 use crate::id::NodeId;
 use crate::repo::TreeReader;
 
@@ -30,7 +29,9 @@ pub struct LsArgs {
     #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path_parser())]
     pub snapshot: SnapshotPath,
 
-    /// Show kind, rights, owner, size and time, as ls -l does.
+    /// Show kind, rights, number of names, owner, group, size and time, as ls -l does.
+    ///
+    /// The size of a folder is that of everything in it.
     #[arg(short, long)]
     pub long: bool,
 
@@ -51,7 +52,7 @@ pub fn run(args: &LsArgs, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn list(args: &LsArgs, context: &Context, snapshot: &Snapshot, attempt: &Attempt) -> Result<(), Failure> {
-    let lines = Lines::new(attempt.output(), context, args.long, snapshot)?;
+    let lines = Lines::new(attempt.output(), context, args.long, snapshot, &attempt.reader)?;
     let mut listing = Listing { args, context, reader: &attempt.reader, lines };
     match &args.snapshot.path {
         Some(path) => listing.path(snapshot.root, &in_snapshot(path))?,
@@ -75,7 +76,7 @@ impl Listing<'_> {
                 Found::Root(id) => self.folder(id, b"/")?,
                 Found::Entry(entry) => {
                     self.lines.entry(path.as_slice(), &entry)?;
-                    if let Content::Directory(id) = entry.content {
+                    if let Some(id) = entry.folder() {
                         self.folder(id, path.as_slice())?;
                     }
                 }
@@ -108,7 +109,7 @@ impl Listing<'_> {
             path.push(b'/');
             path.extend_from_slice(entry.name.as_slice());
             self.lines.entry(&path, &entry)?;
-            if let Content::Directory(id) = entry.content
+            if let Some(id) = entry.folder()
                 && self.args.recursive
             {
                 if self.context.is_interrupted() {

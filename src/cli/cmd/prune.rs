@@ -10,7 +10,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{Output, safe_text};
 use crate::prune::{self, PlannedFate, PlannedPack, PruneError, PruneOptions, PruneReport, UnusedLimit};
 use crate::repo::Repo;
-use crate::units::{ByteCount, count_text, duration_text};
+use crate::units::{ByteCount, count_text, counted_text, duration_text};
 
 /// A plan of more packs is shown in part.
 const PLANNED_COUNT_MAX: usize = 50;
@@ -134,10 +134,10 @@ pub fn show(
     let (deleted, rewritten) =
         if is_dry_run { ("would be deleted", "would be copied") } else { ("deleted", "copied") };
     out.line(&format!(
-        "{deleted}: {} packs, {}; {} forgotten snapshots",
-        count_text(report.packs_deleted),
+        "{deleted}: {}, {}; {}",
+        counted_text(report.packs_deleted, "packs"),
         ByteCount(report.bytes_deleted),
-        count_text(report.snapshots_removed)
+        counted_text(report.snapshots_removed, "forgotten snapshots")
     ))?;
     if report.packs_rewritten > 0 {
         out.line(&format!(
@@ -147,12 +147,12 @@ pub fn show(
         ))?;
     }
     if report.packs_spared > 0 {
-        out.line(&format!("needed after all: {} packs", count_text(report.packs_spared)))?;
+        out.line(&format!("needed after all: {}", counted_text(report.packs_spared, "packs")))?;
     }
     if report.waiting.is_empty() {
         out.line(&format!(
-            "left: {} packs, {}, of which about {} are not needed",
-            count_text(report.packs_kept),
+            "left: {}, {}, of which about {} are not needed",
+            counted_text(report.packs_kept, "packs"),
             ByteCount(report.bytes_kept),
             ByteCount(report.bytes_unused)
         ))?;
@@ -160,8 +160,9 @@ pub fn show(
         out.line("the next prune goes on from here")?;
     }
     out.line(&format!(
-        "freed: {}, in {}",
-        ByteCount(if is_dry_run { 0 } else { report.bytes_freed() }),
+        "{}: {}, in {}",
+        if is_dry_run { "would be freed" } else { "freed" },
+        ByteCount(report.bytes_freed()),
         duration_text(Duration::from_secs_f64(report.duration_seconds.max(0.0)))
     ))
 }

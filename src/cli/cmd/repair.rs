@@ -50,7 +50,7 @@ pub struct RepairArgs {
 /// Plans, shows the plan, asks, repairs, and tells what is left.
 pub fn run(args: &RepairArgs, context: &Context) -> Result<Exit, Failure> {
     let options = RepairOptions { data: !args.no_data, exclusive: args.exclusive };
-    let repo = context.open_repository()?;
+    let repo = context.open_repository_itself()?;
     let watch = context.watch("nodes")?;
     let planned = repair::plan(&repo, &options, &watch);
     drop(watch);

@@ -1,19 +1,24 @@
 //! `repo restore`: puts files back.
 
+mod changes;
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
+use changes::Changes;
 use clap::{Args, ValueEnum, ValueHint};
+use serde_json::Value;
 
 use crate::cli::args::{Narrow, SnapshotPath, snapshot_path_parser};
 use crate::cli::attempt::Attempt;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure, OrFail};
+use crate::cli::render::Output;
 use crate::cli::selection::{Found, find_path, find_snapshot, owner_names};
 use crate::format::snapshot::Snapshot;
-use crate::format::tree::Content;
 use crate::restore::{self, Overwrite, RestoreContext, RestoreOptions, RestoreReport, RestoreRequest};
 use crate::target::OwnerMap;
+
 use crate::units::{ByteCount, count_text, counted_text, duration_text};
 
 /// Restore files of a snapshot.
@@ -24,6 +29,7 @@ use crate::units::{ByteCount, count_text, counted_text, duration_text};
 #[command(after_help = "\
 Examples:
   repo restore latest --target /tmp/back
+  repo restore latest:/home/me/Documents --target ~/Documents --dry-run
   repo restore latest:/home/me/Documents --target ~/Documents
   repo restore 5f2c0a41 --target /tmp/back --include '*.odt' --verify")]
 pub struct RestoreArgs {
@@ -55,7 +61,7 @@ pub struct RestoreArgs {
     #[arg(short = 'y', long)]
     pub yes: bool,
 
-    /// Only say what would be done.
+    /// Only list what would change; nothing is written.
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 
@@ -108,13 +114,19 @@ pub fn run(args: &RestoreArgs, context: &Context) -> Result<Exit, Failure> {
     let repo = context.open_repository()?;
     let snapshot = find_snapshot(&repo, &args.snapshot.snapshot, &args.narrow)?;
     let is_told = Cell::new(false);
-    let work = |attempt: &Attempt| restore(args, context, &snapshot, attempt, &is_told);
-    let report = match args.overwrite {
-        OverwriteOption::IfChanged | OverwriteOption::Always => context.read(&repo, work)?,
-        // What the first attempt has written in part would be left alone by the second.
-        OverwriteOption::IfNewer | OverwriteOption::Never => context.read_once(&repo, work)?,
+    let report = if args.dry_run {
+        context.read(&repo, |attempt| preview(args, context, &snapshot, attempt, &is_told))?
+    } else {
+        let work = |attempt: &Attempt| restore(args, context, &snapshot, attempt, &is_told);
+        let report = match args.overwrite {
+            OverwriteOption::IfChanged | OverwriteOption::Always => context.read(&repo, work)?,
+            // What the first attempt has written in part would be left alone by the second.
+            OverwriteOption::IfNewer | OverwriteOption::Never => context.read_once(&repo, work)?,
+        };
+        let document = document(&snapshot, &report)?;
+        context.show(&document, |out| show(&report, args, context, out))?;
+        report
     };
-    show(&snapshot, &report, args, context)?;
     Ok(match (report.damaged_count, report.problem_count) {
         (0, 0) => Exit::Done,
         (0, _) => Exit::Incomplete,
@@ -129,20 +141,7 @@ fn restore(
     attempt: &Attempt,
     is_told: &Cell<bool>,
 ) -> Result<RestoreReport, Failure> {
-    let path = args.snapshot.path.as_deref().unwrap_or(Path::new("/"));
-    let (request, bytes) = match find_path(&attempt.reader, snapshot.root, path)? {
-        Found::Root(id) => (RestoreRequest::Folder(id), snapshot.totals.bytes),
-        Found::Entry(entry) => {
-            let size = entry.size;
-            match entry.content {
-                Content::Directory(id) => (RestoreRequest::Folder(id), size),
-                _ => (RestoreRequest::Single(entry), size),
-            }
-        }
-    };
-    if !is_told.replace(true) {
-        ask_and_tell(args, context, snapshot, ByteCount(bytes))?;
-    }
+    let request = begin(args, context, snapshot, attempt, is_told)?;
     let (users, groups) = owner_names(snapshot);
     let owners = OwnerMap::of_this_computer(&users, &groups);
     let watch = context.watch("files")?;
@@ -152,6 +151,56 @@ fn restore(
     // The bar is gone before anything else is said.
     drop(watch);
     Ok(report?)
+}
+
+/// Tells each change as it is found, and then the sums.
+fn preview(
+    args: &RestoreArgs,
+    context: &Context,
+    snapshot: &Snapshot,
+    attempt: &Attempt,
+    is_told: &Cell<bool>,
+) -> Result<RestoreReport, Failure> {
+    let request = begin(args, context, snapshot, attempt, is_told)?;
+    let (users, groups) = owner_names(snapshot);
+    let owners = OwnerMap::of_this_computer(&users, &groups);
+    let watch = context.watch_beside_results("files")?;
+    let observer = attempt.watch(&watch);
+    let around = RestoreContext { origin: &attempt.reader, owners: &owners, observer: &observer };
+    let mut changes = Changes::new(attempt.output(), context.wants_json())?;
+    let report =
+        restore::preview(&around, &request, &args.target, &args.options(), &mut |change| changes.add(change));
+    drop(watch);
+    changes.take_failure()?;
+    let report = report?;
+    let document = document(snapshot, &report)?;
+    changes.finish(&document, |out| show(&report, args, context, out))?;
+    Ok(report)
+}
+
+/// What is to be restored; the first time, that is told and consented to.
+fn begin(
+    args: &RestoreArgs,
+    context: &Context,
+    snapshot: &Snapshot,
+    attempt: &Attempt,
+    is_told: &Cell<bool>,
+) -> Result<RestoreRequest, Failure> {
+    let path = args.snapshot.path.as_deref().unwrap_or(Path::new("/"));
+    let (request, bytes) = match find_path(&attempt.reader, snapshot.root, path)? {
+        Found::Root(id) => (RestoreRequest::Folder(id), snapshot.totals.bytes),
+        Found::Entry(entry) => {
+            let size = entry.size;
+            match entry.folder() {
+                Some(id) => (RestoreRequest::Folder(id), size),
+                None => (RestoreRequest::Single(entry), size),
+            }
+        }
+    };
+    if !is_told.replace(true) {
+        ask_and_tell(args, context, snapshot, ByteCount(bytes))?;
+    }
+    Ok(request)
 }
 
 fn ask_and_tell(
@@ -168,7 +217,11 @@ fn ask_and_tell(
         }
     }
     let Snapshot { id, started_at, host, .. } = snapshot;
-    context.note(&format!("restoring {size} of {}, made {started_at} on {host}, to {target}", id.short()));
+    let of = format!("{size} of {}, made {started_at} on {host}", id.short());
+    context.note(&match args.dry_run {
+        false => format!("restoring {of}, to {target}"),
+        true => format!("this is what a restore of {of}, would change in {target}"),
+    });
     Ok(())
 }
 
@@ -177,7 +230,6 @@ impl RestoreArgs {
         RestoreOptions {
             overwrite: self.overwrite.choice(),
             delete: self.delete,
-            dry_run: self.dry_run,
             verify: self.verify,
             owner: !self.no_owner,
             sparse: self.sparse,
@@ -189,44 +241,46 @@ impl RestoreArgs {
     }
 }
 
-fn show(
-    snapshot: &Snapshot,
-    report: &RestoreReport,
-    args: &RestoreArgs,
-    context: &Context,
-) -> Result<(), Failure> {
+fn document(snapshot: &Snapshot, report: &RestoreReport) -> Result<Value, Failure> {
     let mut document =
         serde_json::to_value(report).or_fail(|| "the report could not be written".to_owned())?;
     if let Some(fields) = document.as_object_mut() {
         fields.insert("snapshot_id".to_owned(), snapshot.id.to_string().into());
     }
-    context.show(&document, |out| {
-        if context.is_quiet() {
-            return Ok(());
+    Ok(document)
+}
+
+fn show(
+    report: &RestoreReport,
+    args: &RestoreArgs,
+    context: &Context,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    if context.is_quiet() {
+        return Ok(());
+    }
+    let would = if args.dry_run { "would be " } else { "" };
+    let RestoreReport { files_restored, files_unchanged, folders, deleted, .. } = report;
+    out.line(&format!(
+        "files: {} {would}restored, {} unchanged, {} {would}removed, in {}",
+        count_text(*files_restored),
+        count_text(*files_unchanged),
+        count_text(*deleted),
+        counted_text(*folders, "folders")
+    ))?;
+    out.line(&format!(
+        "bytes: {} {would}written, {} right already, in {}",
+        ByteCount(report.bytes_written),
+        ByteCount(report.bytes_unchanged),
+        duration_text(report.duration)
+    ))?;
+    if args.verify && !args.dry_run {
+        out.line(&format!("verified: {}", counted_text(report.files_verified, "files")))?;
+    }
+    for (name, count) in [("problems", report.problem_count), ("damaged files", report.damaged_count)] {
+        if count > 0 {
+            out.line(&format!("{name}: {}, each told above", count_text(count)))?;
         }
-        let would = if args.dry_run { "would be " } else { "" };
-        let RestoreReport { files_restored, files_unchanged, folders, deleted, .. } = report;
-        out.line(&format!(
-            "files: {} {would}restored, {} unchanged, {} {would}removed, in {}",
-            count_text(*files_restored),
-            count_text(*files_unchanged),
-            count_text(*deleted),
-            counted_text(*folders, "folders")
-        ))?;
-        out.line(&format!(
-            "bytes: {} {would}written, {} right already, in {}",
-            ByteCount(report.bytes_written),
-            ByteCount(report.bytes_unchanged),
-            duration_text(report.duration)
-        ))?;
-        if args.verify {
-            out.line(&format!("verified: {}", counted_text(report.files_verified, "files")))?;
-        }
-        for (name, count) in [("problems", report.problem_count), ("damaged files", report.damaged_count)] {
-            if count > 0 {
-                out.line(&format!("{name}: {}, each told above", count_text(count)))?;
-            }
-        }
-        Ok(())
-    })
+    }
+    Ok(())
 }

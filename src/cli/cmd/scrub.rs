@@ -12,7 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::Output;
 use crate::units::{ByteCount, count_text, counted_text, duration_text};
 
-/// Find bytes that are not what was stored; needs no passphrase and no key.
+/// Find bytes that are not what was stored; needs no key.
 ///
 /// Reads every object and compares it with the hash that is its name, with its parity, and with its second copy. So
 /// whoever keeps a repository for others can watch over its disks. What only a key can tell is not looked at: whether

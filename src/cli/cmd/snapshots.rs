@@ -131,6 +131,7 @@ pub fn snapshot_json(snapshot: &Snapshot) -> Value {
         "paths": names(&snapshot.paths),
         "previous_id": snapshot.previous.map(|id| id.to_string()),
         "in_place_of_id": snapshot.in_place_of().map(|forgotten| forgotten.snapshot.to_string()),
+        "copy_of_id": snapshot.copy_of().map(|original| original.snapshot.to_string()),
         "left_of_id": snapshot.left_of().map(|damaged| damaged.snapshot.to_string()),
         "files": snapshot.totals.files,
         "directories": snapshot.totals.directories,

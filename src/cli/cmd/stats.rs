@@ -4,17 +4,20 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
 use crate::cli::args::{Narrow, SnapshotName};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{Align, Output, Table};
+use crate::cli::requests::{self, Noted};
 use crate::format::snapshot::Snapshot;
 use crate::repo::{Repo, RepoError, SnapshotFilter, SnapshotList};
 use crate::stats::{self, Held, SnapshotStats, StatsReport};
+use crate::storage::RequestCounts;
 use crate::units::{ByteCount, count_text};
 
-/// Show how much is stored, how much of it only once, and how much of it for nothing.
+/// Show how much is stored, and how much of it for nothing.
 ///
 /// For each snapshot it says what only that one holds: what forgetting it, and no other, would free. Snapshots that are
 /// named, and the options, narrow which ones are listed; what is unique, stored and unused is always that of the whole
@@ -24,18 +27,29 @@ use crate::units::{ByteCount, count_text};
 Examples:
   repo stats
   repo stats latest latest~1
-  repo stats --host web1 --json")]
+  repo stats --host web1 --json
+  repo stats --requests")]
 pub struct StatsArgs {
     /// Only these snapshots.
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<SnapshotName>,
 
+    /// Instead, show what the last commands on this computer cost in requests to the bucket.
+    #[arg(long)]
+    pub requests: bool,
+
     #[command(flatten)]
     pub narrow: Narrow,
 }
 
+/// Commands that `--requests` shows.
+const REQUESTS_SHOWN: usize = 20;
+
 /// Adds up what snapshots, index, counts and storage say.
 pub fn run(args: &StatsArgs, context: &Context) -> Result<Exit, Failure> {
+    if args.requests {
+        return show_requests(context);
+    }
     let (report, damaged) = context.with_repository(|repo| gather(args, repo, context))?;
     for (id, reason) in damaged {
         context.warn(&format!("snapshot {id} cannot be read: {reason}"));
@@ -45,6 +59,30 @@ pub fn run(args: &StatsArgs, context: &Context) -> Result<Exit, Failure> {
     }
     context.show(&report, |out| show(&report, out))?;
     Ok(if report.counts_missing_because.is_none() { Exit::Done } else { Exit::Damage })
+}
+
+/// What the last commands have cost. Needs neither a key nor the bucket.
+fn show_requests(context: &Context) -> Result<Exit, Failure> {
+    let place = context.place()?;
+    if place.folder().is_some() {
+        return Err(Failure::usage(format!("{place} is a folder: nobody counts requests there")));
+    }
+    let noted = requests::read(&context.cache_folder()?, &place.to_string(), REQUESTS_SHOWN);
+    context.show(&json!({ "requests": noted }), |out| {
+        let columns = ["Put", "Get", "Head", "List", "Delete", "Repeated", "Sent", "Received"];
+        let left = [("Time", Align::Left), ("Command", Align::Left)];
+        let columns: Vec<_> = left.into_iter().chain(columns.map(|name| (name, Align::Right))).collect();
+        let mut table = Table::new(&columns);
+        for Noted { time, command, counts, .. } in &noted {
+            let RequestCounts { puts, gets, heads, lists, deletes, repeated, bytes_sent, bytes_received } =
+                *counts;
+            let counts = [puts, gets, heads, lists, deletes, repeated].map(count_text);
+            let row = [time.clone(), command.clone()].into_iter().chain(counts);
+            table.row(row.chain([size(bytes_sent), size(bytes_received)]));
+        }
+        table.lines().iter().try_for_each(|line| out.line(line))
+    })?;
+    Ok(Exit::Done)
 }
 
 type Damaged = Vec<(String, String)>;

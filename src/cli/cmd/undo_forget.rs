@@ -16,7 +16,7 @@ use crate::id::SnapshotId;
 use crate::repo::{Repo, RepoError, SnapshotFilter, SnapshotList};
 use crate::storage::StorageError;
 
-/// Bring forgotten snapshots back, as long as no prune has removed them.
+/// Bring forgotten snapshots back, until the next prune.
 ///
 /// Each comes back as a new snapshot with another id and the same content and time; for keep rules it takes the place
 /// of the forgotten one. Without a SNAPSHOT it lists what can come back.

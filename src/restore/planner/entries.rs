@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{FirstName, Planner, join};
+use super::{FirstName, Planner};
 use crate::format::tree::{Content, Entry, EntryKind, tag};
-use crate::limits;
-use crate::restore::decide::{Decision, decide};
+use crate::restore::decide::{Decision, decide, shared_file, unknown_critical};
 use crate::restore::job::{FileJob, Start};
 use crate::restore::layout::Layout;
 use crate::restore::plan::Candidate;
-use crate::restore::shared::chain;
+use crate::restore::shared::{chain, join};
 use crate::restore::window::End;
 use crate::target::{Current, Existing, TargetError, TargetPath, Wanted};
-use crate::wire;
 
 impl Planner<'_> {
     pub(super) fn entry(&mut self, entry: Entry) {
@@ -46,25 +44,17 @@ impl Planner<'_> {
         };
         let decision = decide(&entry, existing.as_ref(), self.shared.options.overwrite);
         if decision == Decision::Leave {
-            self.count_unchanged(&entry);
+            self.shared.count_unchanged(&entry);
             return Ok(());
         }
         if let Some(first) = self.first_name(&folder, &entry) {
-            if self.shared.options.dry_run {
-                self.shared.report().hard_links += 1;
-            } else {
-                self.window.ends.push(End::Link { folder, entry: Box::new(entry), first });
-            }
-            return Ok(());
-        }
-        if self.shared.options.dry_run {
-            self.count_dry(&entry, decision);
+            self.window.ends.push(End::Link { folder, entry: Box::new(entry), first });
             return Ok(());
         }
         match (decision, existing) {
             (Decision::Keep, Some(existing)) => {
                 self.keep(&folder, &entry, &existing)?;
-                self.count_unchanged(&entry);
+                self.shared.count_unchanged(&entry);
                 return Ok(());
             }
             (Decision::Replace, Some(_)) => {
@@ -86,45 +76,13 @@ impl Planner<'_> {
 
     /// The name under which this file was restored before, if it was; otherwise this name is remembered.
     fn first_name(&mut self, folder: &Arc<TargetPath>, entry: &Entry) -> Option<FirstName> {
-        let device = entry.extension(tag::HARD_LINK)?;
-        let Number(device) = wire::decode(device, limits::EXTENSIONS_BYTES_MAX).ok()?;
-        match self.first_names.entry((device, entry.inode)) {
+        match self.first_names.entry(shared_file(entry)?) {
             std::collections::hash_map::Entry::Occupied(first) => Some(first.get().clone()),
             std::collections::hash_map::Entry::Vacant(place) => {
                 place.insert(FirstName { folder: folder.clone(), name: entry.name.as_slice().into() });
                 None
             }
         }
-    }
-
-    fn count_unchanged(&self, entry: &Entry) {
-        let mut report = self.shared.report();
-        report.files_unchanged += 1;
-        report.bytes_unchanged += entry.size;
-        drop(report);
-        self.shared.count_file();
-        self.shared.count_bytes(entry.size);
-    }
-
-    fn count_dry(&self, entry: &Entry, decision: Decision) {
-        if decision == Decision::Keep {
-            return self.count_unchanged(entry);
-        }
-        let mut report = self.shared.report();
-        match entry.kind {
-            EntryKind::File => {
-                report.files_restored += 1;
-                report.bytes_written += entry.size;
-            }
-            EntryKind::Symlink => report.symlinks += 1,
-            EntryKind::BlockDevice | EntryKind::CharDevice | EntryKind::Fifo | EntryKind::Socket => {
-                report.special_files += 1;
-            }
-            EntryKind::Directory => {}
-        }
-        drop(report);
-        self.shared.count_file();
-        self.shared.count_bytes(entry.size);
     }
 
     /// Sees to the metadata of something whose content is right.
@@ -225,21 +183,6 @@ impl Planner<'_> {
         } else if !layout.is_complete() && !self.shared.must_stop() {
             job.add_damage("its chunks are shorter than the file".to_owned());
         }
-        Ok(())
-    }
-}
-
-/// An extension that must be understood and is not.
-fn unknown_critical(entry: &Entry) -> Option<u32> {
-    let mut tags = entry.extensions.iter().map(|extension| extension.tag);
-    tags.find(|tag| *tag >= tag::CRITICAL && *tag != tag::SPARSE_MAP)
-}
-
-#[derive(serde::Deserialize)]
-struct Number(u64);
-
-impl wire::Validate for Number {
-    fn validate(&self) -> Result<(), wire::WireError> {
         Ok(())
     }
 }

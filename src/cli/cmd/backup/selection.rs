@@ -13,8 +13,10 @@ use crate::source::{Excludes, ExcludesBuilder};
 
 /// Device and inode of folders that no backup holds: the repository itself, and the cache.
 pub fn skipped_folders(context: &Context) -> Result<Vec<(u64, u64)>, Failure> {
-    let folders = [context.place()?.folder().to_owned(), context.cache_folder()?];
-    let known = folders.iter().filter_map(|folder| folder.metadata().ok());
+    let place = context.place()?;
+    let cache = context.cache_folder()?;
+    let folders = place.folder().into_iter().chain([cache.as_path()]);
+    let known = folders.filter_map(|folder| folder.metadata().ok());
     Ok(known.map(|metadata| (metadata.dev(), metadata.ino())).collect())
 }
 
@@ -61,7 +63,8 @@ impl BackupArgs {
 
     /// Refuses paths that lie in the repository: a backup of what it writes itself would never end.
     pub fn refuse_inside(&self, sources: &[PathBuf], context: &Context) -> Result<(), Failure> {
-        let Ok(repository) = context.place()?.folder().canonicalize() else { return Ok(()) };
+        let place = context.place()?;
+        let Some(Ok(repository)) = place.folder().map(Path::canonicalize) else { return Ok(()) };
         let is_inside = |source: &Path| source.canonicalize().is_ok_and(|path| path.starts_with(&repository));
         match sources.iter().find(|source| is_inside(source)) {
             None => Ok(()),

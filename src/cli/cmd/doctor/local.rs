@@ -133,7 +133,7 @@ fn judge_sync(synced: io::Result<()>) -> Probe {
 }
 
 /// Where the local index and the memory of what was seen are.
-pub fn cache(cache: &Path, repository_folder: &Path, repository: Option<RepositoryId>) -> Vec<Probe> {
+pub fn cache(cache: &Path, repository_folder: Option<&Path>, repository: Option<RepositoryId>) -> Vec<Probe> {
     let place = cache.display();
     let metadata = match fs::metadata(cache) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -161,7 +161,7 @@ pub fn cache(cache: &Path, repository_folder: &Path, repository: Option<Reposito
     probes
 }
 
-fn cache_folder(cache: &Path, metadata: &Metadata, repository_folder: &Path) -> Probe {
+fn cache_folder(cache: &Path, metadata: &Metadata, repository_folder: Option<&Path>) -> Probe {
     let (id, place) = ("cache", cache.display());
     let hint = "name another folder with --cache-dir or KLUIS_CACHE_DIR";
     let probe = cache.join(probe_name("cache"));
@@ -190,7 +190,9 @@ fn cache_folder(cache: &Path, metadata: &Metadata, repository_folder: &Path) -> 
         }
         Ok(_) | Err(_) => {}
     }
-    if fs::metadata(repository_folder).is_ok_and(|repository| repository.dev() == metadata.dev()) {
+    let is_beside =
+        |folder: &Path| fs::metadata(folder).is_ok_and(|repository| repository.dev() == metadata.dev());
+    if repository_folder.is_some_and(is_beside) {
         let message = format!(
             "the cache folder {place} ({size}) is on the same file system as the repository: a disk that is put back \
              or replaced takes along the memory of what was there"
@@ -304,7 +306,7 @@ mod tests {
         let path = folder.path().join("cache");
         let id = RepositoryId::new([1; 16]);
         let outcomes = |repository: &Path| {
-            let probes = cache(&path, repository, Some(id));
+            let probes = cache(&path, Some(repository), Some(id));
             probes.iter().map(|probe| probe.outcome).collect::<Vec<_>>()
         };
         assert_eq!(outcomes(elsewhere), [Outcome::Note], "there is none yet");

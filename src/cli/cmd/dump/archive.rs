@@ -8,7 +8,7 @@ use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::{output_failed, safe_name};
 use crate::event::with_causes;
-use crate::format::tree::{Content, Entry, EntryKind, tag};
+use crate::format::tree::{Entry, EntryKind, tag};
 use crate::id::NodeId;
 use crate::repo::DirectoryEntries;
 use crate::target::TargetPath;
@@ -83,13 +83,11 @@ impl<'a> Archiver<'a> {
             Err(error @ ArchiveError::NotKept { .. }) => self.problem(&here, &error, Exit::Incomplete),
             Err(error) => self.problem(&here, &error, Exit::Damage),
         }
-        match entry.content {
-            Content::Directory(id) => {
-                *path = here;
-                Ok(Some(id))
-            }
-            _ => Ok(None),
+        let folder = entry.folder();
+        if folder.is_some() {
+            *path = here;
         }
+        Ok(folder)
     }
 
     fn file(&mut self, path: &TargetPath, entry: &Entry) -> Result<(), ArchiveError> {
