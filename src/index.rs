@@ -56,6 +56,7 @@ mod filter;
 mod merge;
 mod rows;
 mod runs;
+mod scratch_file;
 mod verified;
 mod view;
 mod witness;
@@ -74,6 +75,7 @@ use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, 
 pub use cache_folder::{CacheFolder, CacheFolderError, CachedIndex, IndexOrigin};
 pub use damage::StatedDamage;
 pub use error::{IndexError, expects_panic};
+pub use scratch_file::ScratchFile;
 pub use verified::VerifiedPacks;
 pub use view::{IndexTotals, IndexView, Places};
 pub use witness::{Observed, SeriesMark, Witness, WitnessError, WitnessedNumber};

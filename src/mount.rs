@@ -6,6 +6,7 @@
 //! - `look`: from a number to the entry, and to what is to be told of it
 //! - `links`: how many names a file has
 //! - `nodes`, `content`: decoded nodes, and bytes of files
+//! - `ahead`: opens what comes next
 //! - `origin`: reads the repository, anew where a prune took a pack away
 //! - `serve`: what the kernel asks
 //!
@@ -15,6 +16,7 @@
 //! No lease is taken: readers block nobody. If a pack that is read is gone, a prune has put what was in it elsewhere. The
 //! index is then brought up to date and the read is tried once more.
 
+mod ahead;
 mod content;
 mod links;
 mod look;
@@ -41,7 +43,9 @@ use crate::repo::{Repo, RepoError};
 
 use serve::Served;
 
-/// Threads that answer the kernel. Each may have a frame open outside the cache, so more of them cost memory.
+/// What the kernel names as the source of a mount.
+pub const SOURCE: &str = "kluis";
+/// Threads that answer the kernel.
 const THREAD_COUNT: usize = 3;
 
 /// What is mounted.
@@ -60,8 +64,10 @@ pub struct MountOptions {
     /// Whether other users may look inside, as far as the permissions in the snapshot let them. Without it only the
     /// mounting user may, and sees everything.
     pub allow_other: bool,
-    /// Plain bytes of opened frames that are kept.
+    /// Plain bytes of opened frames that are kept in memory.
     pub cache_bytes: usize,
+    /// The same on disk, sealed, for readers who go to and fro.
+    pub disk_cache_bytes: u64,
 }
 
 /// Why something could not be mounted or unmounted.
@@ -110,7 +116,7 @@ pub fn start(
     observer: Arc<dyn Observer>,
 ) -> Result<Mounted, MountError> {
     let served = Served::new(repo, what, options, observer)?;
-    let refused = |source| MountError::Refused { folder: folder.to_owned(), source };
+    let refused = |source| MountError::Refused { folder: folder.to_owned(), source: on_one_line(source) };
     let mut session = Session::new(served, folder, &config(options)).map_err(refused)?;
     let unmounter = session.unmount_callable();
     let (sender, ended) = bounded(1);
@@ -122,10 +128,18 @@ pub fn start(
     Ok(Mounted { folder: folder.to_owned(), unmounter: Some(unmounter), ended })
 }
 
+/// What `fusermount3` has said, without the end of the line.
+fn on_one_line(error: io::Error) -> io::Error {
+    if error.raw_os_error().is_some() {
+        return error;
+    }
+    io::Error::new(error.kind(), error.to_string().trim_end().to_owned())
+}
+
 fn config(options: MountOptions) -> Config {
     let mut config = Config::default();
     config.mount_options =
-        vec![MountOption::RO, MountOption::NoAtime, MountOption::FSName("kluis".to_owned())];
+        vec![MountOption::RO, MountOption::NoAtime, MountOption::FSName(SOURCE.to_owned())];
     if options.allow_other {
         config.mount_options.push(MountOption::DefaultPermissions);
         config.acl = SessionACL::All;

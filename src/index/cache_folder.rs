@@ -9,6 +9,8 @@
 //! <cache>/<repository id>/index-<pid>.redb  the index of a second process, for as long as it runs
 //! ```
 //!
+//! Beside them is what a mount has opened and does not hold in memory, sealed, in a file that never has a name.
+//!
 //! One process has `index.redb` open. A second one does not wait: it builds a private index and leaves no trace of
 //! it. The private file loses its name as soon as it is open, so that nothing is left even by a process that is
 //! killed; only one killed in between leaves a file, which the next process removes.
@@ -20,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use crate::id::RepositoryId;
 
-use super::{Index, IndexError, IndexOptions};
+use super::{Index, IndexError, IndexOptions, ScratchFile};
 
 const TAG_NAME: &str = "CACHEDIR.TAG";
 const TAG_SIGNATURE: &str = "Signature: 8a477f597d28d172789f06886806bc55";
@@ -148,6 +150,12 @@ impl CacheFolder {
         options: IndexOptions,
     ) -> Result<CachedIndex, IndexError> {
         open_private(&self.repository_folder(repository).map_err(|error| error.source)?, repository, options)
+    }
+
+    /// A file in the folder of a repository that nobody else can see.
+    pub fn scratch_file(&self, repository: RepositoryId) -> Result<ScratchFile, CacheFolderError> {
+        let path = self.repository_folder(repository)?;
+        ScratchFile::make(&path).map_err(|source| CacheFolderError { path, source })
     }
 
     /// Deletes the shared index of a repository: what to do when one that was open turns out to be damaged.

@@ -14,22 +14,20 @@ struct Found {
     chunk: ChunkRef,
     /// Where in the chunk.
     within: u64,
-    /// The chunk after it.
-    next: Option<ChunkId>,
 }
 
 /// What a read gave.
 pub(super) struct Read {
     /// The bytes.
     pub(super) bytes: Vec<u8>,
-    /// The chunk that is needed next if the reader goes on.
-    pub(super) next: Option<ChunkId>,
+    /// Where in the data of the file the last of them was, if it was data.
+    pub(super) data_end: Option<u64>,
 }
 
 /// Up to `len` bytes of a file from `offset`; fewer only at its end.
 pub(super) fn read(origin: &Origin, entry: &Entry, offset: u64, len: u32) -> Result<Read, RepoError> {
     let end = offset.saturating_add(len.into()).min(entry.size);
-    let mut read = Read { bytes: Vec::new(), next: None };
+    let mut read = Read { bytes: Vec::new(), data_end: None };
     let Some(len) = end.checked_sub(offset).filter(|len| *len > 0) else { return Ok(read) };
     // At most what the kernel asks for in one request, which is a few MiB.
     read.bytes.reserve_exact(usize::try_from(len).unwrap_or(0));
@@ -44,6 +42,15 @@ pub(super) fn read(origin: &Origin, entry: &Entry, offset: u64, len: u32) -> Res
         }
     }
     Ok(read)
+}
+
+/// The chunk that a reader who is at `data_end` of the data comes to after so many bytes, or the last one if there are fewer.
+/// `None` at the end.
+pub(super) fn chunk_after(origin: &Origin, entry: &Entry, data_end: u64, bytes: u64) -> Option<ChunkId> {
+    let last = entry.size.checked_sub(hole_bytes(entry))?.checked_sub(1)?;
+    let at = data_end.saturating_add(bytes).min(last);
+    let found = (at >= data_end).then(|| find(origin, &entry.content, at))?;
+    Some(found.ok()?.chunk.id)
 }
 
 /// The first byte at or after `offset` that is data, or that is in a hole; the end of the file is a hole too.
@@ -104,7 +111,7 @@ fn read_data(
 ) -> Result<(), RepoError> {
     while len > 0 {
         let found = find(origin, &entry.content, at)?;
-        let chunk = origin.chunk(&found.chunk.id)?;
+        let chunk = origin.chunk(&found.chunk)?;
         let bytes = chunk.as_ref().as_ref();
         if bytes.len() != found.chunk.len as usize {
             return Err(wrong("a chunk of it has another length than its folder says"));
@@ -115,9 +122,9 @@ fn read_data(
             return Err(wrong("it has an empty chunk"));
         }
         read.bytes.extend_from_slice(part);
-        read.next = found.next;
         at += part.len() as u64;
         len -= part.len() as u64;
+        read.data_end = Some(at);
     }
     Ok(())
 }
@@ -159,8 +166,7 @@ fn find_in(chunks: &[ChunkRef], mut at: u64) -> Option<Found> {
         }
         None => true,
     })?;
-    let next = chunks.get(place + 1).map(|chunk| chunk.id);
-    Some(Found { chunk: *chunks.get(place)?, within: at, next })
+    Some(Found { chunk: *chunks.get(place)?, within: at })
 }
 
 fn wrong(rule: &'static str) -> RepoError {
@@ -188,16 +194,16 @@ mod tests {
     }
 
     #[test]
-    fn the_chunk_of_a_byte_is_found_and_the_one_after_it() {
+    fn the_chunk_of_a_byte_is_found() {
         let chunk = |number: u8, len| ChunkRef { id: ChunkId::new([number; 32]), len };
         let chunks = [chunk(1, 10), chunk(2, 1), chunk(3, 5)];
         let found = |at| {
             let found = find_in(&chunks, at)?;
-            Some((found.chunk.len, found.within, found.next == Some(chunks[2].id)))
+            Some((found.chunk.len, found.within))
         };
-        assert_eq!(found(9), Some((10, 9, false)));
-        assert_eq!(found(10), Some((1, 0, true)));
-        assert_eq!(found(15), Some((5, 4, false)));
+        assert_eq!(found(9), Some((10, 9)));
+        assert_eq!(found(10), Some((1, 0)));
+        assert_eq!(found(15), Some((5, 4)));
         assert_eq!(found(16), None);
     }
 }

@@ -1,46 +1,56 @@
 //! Reads the repository, anew where what it holds has changed.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use crate::format::node::Node;
+use crate::format::tree::ChunkRef;
 use crate::id::{ChunkId, ContentId, ListId, NodeId};
 use crate::index::IndexError;
 use crate::mount::nodes::NodeCache;
-use crate::repo::{DamageReason, Located, Repo, RepoError, TreeReader};
+use crate::repo::{DamageReason, Located, PieceCache, Repo, RepoError, TreeReader};
 use crate::storage::StorageError;
 
-/// The repository is looked at again for new snapshots and moved packs at most once in so many seconds.
+/// The repository is looked at again for new snapshots at most once in so many seconds, and for moved packs for so long no
+/// more after that was in vain.
 pub(super) const REFRESH_SECONDS: i64 = 3;
 /// Chunks that were compared with their ids a moment ago. Large ones are read piece by piece, and comparing all of one for
 /// each piece would take most of the time.
-const IN_HAND_COUNT_MAX: usize = 2;
+const IN_HAND_COUNT_MAX: usize = 4;
 /// A smaller chunk is read in one go.
 const IN_HAND_BYTES_MIN: usize = 128 << 10;
 
 /// See the module. Its methods may be called from several threads.
 pub(super) struct Origin {
     repo: Arc<Repo>,
-    cache_bytes: usize,
+    /// What was opened, whichever reader did it.
+    pieces: Arc<PieceCache>,
     current: RwLock<Current>,
+    /// When it was last looked at again and what was wanted was still not found.
+    in_vain_at: AtomicI64,
     nodes: Mutex<NodeCache>,
-    in_hand: Mutex<Vec<(ChunkId, Arc<Located>)>>,
+    in_hand: Mutex<Vec<(ChunkId, InHand)>>,
 }
+
+/// A chunk that somebody reads, or has read.
+type InHand = Arc<Mutex<Option<Arc<Located>>>>;
 
 #[derive(Clone)]
 struct Current {
     reader: Arc<TreeReader>,
     number: u64,
-    opened_at: i64,
 }
 
 impl Origin {
-    /// Reads what the repository holds now; keeps so many plain bytes of opened frames.
-    pub(super) fn new(repo: Arc<Repo>, cache_bytes: usize) -> Result<Self, RepoError> {
-        let current = open(&repo, cache_bytes, 0)?;
+    /// Reads what the repository holds now; keeps what was opened in `pieces`.
+    pub(super) fn new(repo: Arc<Repo>, pieces: PieceCache) -> Result<Self, RepoError> {
+        let pieces = Arc::new(pieces);
+        let current = open(&repo, &pieces, 0)?;
         Ok(Self {
             repo,
-            cache_bytes,
+            pieces,
             current: RwLock::new(current),
+            in_vain_at: AtomicI64::new(i64::MIN),
             nodes: Mutex::default(),
             in_hand: Mutex::default(),
         })
@@ -57,7 +67,7 @@ impl Origin {
 
     /// Brings the index up to date, so that what new snapshots name is found.
     pub(super) fn reopen(&self) -> Result<(), RepoError> {
-        let next = open(&self.repo, self.cache_bytes, self.current().number + 1)?;
+        let next = open(&self.repo, &self.pieces, self.current().number + 1)?;
         *self.current.write().expect("no holder of this lock panics") = next;
         Ok(())
     }
@@ -71,7 +81,8 @@ impl Origin {
             _ => return outcome,
         }
         if self.current().number == before.number {
-            let age = self.repo.clock().now().seconds.saturating_sub(before.opened_at);
+            let now = self.repo.clock().now().seconds;
+            let age = now.saturating_sub(self.in_vain_at.load(Ordering::Relaxed));
             if (0..REFRESH_SECONDS).contains(&age) {
                 return outcome;
             }
@@ -81,7 +92,12 @@ impl Origin {
             self.reopen()?;
         }
         drop(outcome);
-        work(&self.current().reader)
+        let outcome = work(&self.current().reader);
+        if outcome.as_ref().is_err_and(may_have_moved) {
+            // Whoever reads much of what is gone is not to look for each piece of it anew.
+            self.in_vain_at.store(self.repo.clock().now().seconds, Ordering::Relaxed);
+        }
+        outcome
     }
 
     /// A node of a folder.
@@ -108,31 +124,40 @@ impl Origin {
         Ok(node)
     }
 
-    /// A chunk, compared with its id.
-    pub(super) fn chunk(&self, id: &ChunkId) -> Result<Arc<Located>, RepoError> {
-        let in_hand = || self.in_hand.lock().expect("no holder of this lock panics");
-        if let Some((_, found)) = in_hand().iter().find(|(held, _)| held == id) {
+    /// A chunk, compared with its id. Whoever comes for a large one that another thread reads waits for that.
+    pub(super) fn chunk(&self, chunk: &ChunkRef) -> Result<Arc<Located>, RepoError> {
+        let read = || Ok(Arc::new(self.read(|reader| reader.chunk_reader().read_chunk(&chunk.id))?));
+        if (chunk.len as usize) < IN_HAND_BYTES_MIN {
+            return read();
+        }
+        let place = {
+            let mut held = self.in_hand.lock().expect("no holder of this lock panics");
+            let known = held.iter().position(|(id, _)| *id == chunk.id);
+            let known = known.map_or_else(|| (chunk.id, InHand::default()), |at| held.remove(at));
+            held.truncate(IN_HAND_COUNT_MAX - 1);
+            let place = Arc::clone(&known.1);
+            held.insert(0, known);
+            place
+        };
+        let mut place = place.lock().expect("no holder of this lock panics");
+        if let Some(found) = &*place {
             return Ok(Arc::clone(found));
         }
-        let chunk = Arc::new(self.read(|reader| reader.chunk_reader().read_chunk(id))?);
-        if chunk.as_ref().as_ref().len() >= IN_HAND_BYTES_MIN {
-            let mut held = in_hand();
-            held.truncate(IN_HAND_COUNT_MAX - 1);
-            held.insert(0, (*id, Arc::clone(&chunk)));
-        }
-        Ok(chunk)
+        let found = read()?;
+        *place = Some(Arc::clone(&found));
+        Ok(found)
     }
 
     /// Opens the frame of a chunk, so that it is there when it is asked for. What goes wrong is told then.
     pub(super) fn fetch(&self, id: &ChunkId) {
-        let _ = self.current().reader.chunk_reader().read_content(&id.content());
+        let _ = self.current().reader.chunk_reader().fetch(&id.content());
     }
 }
 
-fn open(repo: &Arc<Repo>, cache_bytes: usize, number: u64) -> Result<Current, RepoError> {
-    let reader = repo.chunk_reader()?.with_little_memory(cache_bytes);
+fn open(repo: &Arc<Repo>, pieces: &Arc<PieceCache>, number: u64) -> Result<Current, RepoError> {
+    let reader = repo.chunk_reader()?.with_pieces(Arc::clone(pieces));
     let reader = Arc::new(TreeReader::new(Arc::new(reader)));
-    Ok(Current { reader, number, opened_at: repo.clock().now().seconds })
+    Ok(Current { reader, number })
 }
 
 /// Whether a prune may have put elsewhere what was not found, or the index may be to blame.

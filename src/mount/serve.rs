@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
 use fuser::{
     Errno, FileAttr, FileHandle, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig,
     LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyLseek,
@@ -19,8 +18,8 @@ use fuser::{
 use crate::event::{Observer, Problem, with_causes};
 use crate::format::FormatError;
 use crate::format::tree::{Content, Entry, XattrSet, tag};
-use crate::id::ChunkId;
 use crate::limits;
+use crate::mount::ahead::{AHEAD_BYTES, Ahead};
 use crate::mount::look::{FoundEntry, Seen, Tree};
 use crate::mount::names::Child;
 use crate::mount::numbers::{Leaf, Meaning, Numbers, Opened, offset_after, place_of};
@@ -48,8 +47,7 @@ pub(super) struct Served {
     single: Option<Arc<Tree>>,
     options: MountOptions,
     opens_nothing: AtomicBool,
-    /// Where the next chunk of a file that is read from front to back is asked for.
-    ahead: Sender<ChunkId>,
+    ahead: Ahead,
     observer: Arc<dyn Observer>,
     told: Mutex<HashSet<u64>>,
 }
@@ -81,7 +79,8 @@ impl Served {
         options: MountOptions,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, RepoError> {
-        let origin = Arc::new(Origin::new(repo, options.cache_bytes)?);
+        let pieces = repo.piece_cache(options.cache_bytes, options.disk_cache_bytes);
+        let origin = Arc::new(Origin::new(repo, pieces)?);
         let (mut top, mut single) = (None, None);
         let root = match what {
             Mountable::Snapshots(filter) => {
@@ -96,13 +95,7 @@ impl Served {
                 Meaning::Top(Arc::from([]))
             }
         };
-        // One place: a chunk that cannot be fetched at once is read when it is asked for.
-        let (ahead, wanted) = bounded::<ChunkId>(1);
-        let fetching = Arc::clone(&origin);
-        // Without the thread nothing is fetched ahead, and all works the same.
-        let _ = std::thread::Builder::new().name("ahead".to_owned()).spawn(move || {
-            wanted.iter().for_each(|id| fetching.fetch(&id));
-        });
+        let ahead = Ahead::new(&origin);
         Ok(Self {
             origin,
             numbers: RwLock::new(Numbers::new(root)),
@@ -363,9 +356,9 @@ impl Served {
     fn read(&self, number: u64, offset: u64, len: u32) -> Result<Vec<u8>, Refusal> {
         self.with_entry(number, |entry| {
             let read = content::read(&self.origin, entry, offset, len)?;
-            // Whoever begins in the middle may want that place only.
-            if let (Some(next), true) = (read.next, offset > 0) {
-                let _ = self.ahead.try_send(next);
+            if let Some(data_end) = read.data_end {
+                let next = || content::chunk_after(&self.origin, entry, data_end, AHEAD_BYTES);
+                self.ahead.has_read(number, offset, read.bytes.len() as u64, next);
             }
             Ok(read.bytes)
         })

@@ -1,5 +1,7 @@
 //! Chunks and nodes on their way out: located, read, opened, expanded.
 
+mod by_pieces;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,11 +15,13 @@ use crate::limits;
 use crate::repo::error::{DamageReason, RepoError};
 use crate::repo::frame_cache::{FrameCache, Plain};
 use crate::repo::pack_sealing::{FrameOpener, OpenedFrame, SealedFrame, content_id, object_kind};
+use crate::repo::piece_cache::PieceCache;
 use crate::repo::view::View;
 use crate::repo::{Repo, names, sealing};
 use crate::shelf::{Shelf, Taken};
 use crate::storage::ObjectName;
 use crate::units::ByteRange;
+use by_pieces::ByPieces;
 
 /// Plain bytes of opened frames that are kept for the next reader.
 const CACHE_BYTES_MAX: usize = 32 << 20;
@@ -58,6 +62,8 @@ pub struct ChunkReader {
     /// For plain bytes of frames in the cache, and of bases.
     buffers: Shelf<Vec<u8>>,
     opening: Mutex<HashMap<FrameKey, Arc<Mutex<()>>>>,
+    /// In place of the cache of frames, for readers who stay.
+    by_pieces: Option<ByPieces>,
     index_doubt: IndexDoubt,
 }
 
@@ -100,16 +106,22 @@ pub struct BaseBytes {
     pub lens: Vec<usize>,
 }
 
-/// A chunk or node inside an opened frame.
-pub struct Located {
-    frame: Plain,
-    start: usize,
-    end: usize,
+/// A chunk or node: inside an opened frame, or copied from its pieces.
+pub struct Located(Held);
+
+enum Held {
+    InFrame { frame: Plain, start: usize, end: usize },
+    Copied(Vec<u8>),
 }
 
 impl AsRef<[u8]> for Located {
     fn as_ref(&self) -> &[u8] {
-        self.frame.get(self.start..self.end).expect("the range was checked when it was located")
+        match &self.0 {
+            Held::InFrame { frame, start, end } => {
+                frame.get(*start..*end).expect("the range was checked when it was located")
+            }
+            Held::Copied(bytes) => bytes,
+        }
     }
 }
 
@@ -138,6 +150,7 @@ impl ChunkReader {
             scratch: Shelf::new(usize::MAX),
             buffers: Shelf::new(BUFFER_COUNT_MAX),
             opening: Mutex::default(),
+            by_pieces: None,
             index_doubt: IndexDoubt::default(),
         }
     }
@@ -147,9 +160,9 @@ impl ChunkReader {
         Self { cache: Mutex::new(FrameCache::new(bytes_max)), ..self }
     }
 
-    /// The same for one that lives long: it keeps so many plain bytes of opened frames, and few spare buffers.
-    pub fn with_little_memory(self, cache_bytes_max: usize) -> Self {
-        Self { scratch: Shelf::new(1), buffers: Shelf::new(1), ..self.with_cache(cache_bytes_max) }
+    /// The same for one that lives long: it reads through `pieces`, opens one frame at a time, and keeps few buffers.
+    pub fn with_pieces(self, pieces: Arc<PieceCache>) -> Self {
+        Self { by_pieces: Some(ByPieces::new(pieces)), buffers: Shelf::new(1), ..self }
     }
 
     /// Whether what it could not find may be there all the same.
@@ -293,12 +306,26 @@ impl ChunkReader {
         opener: &'s mut FrameOpener,
     ) -> Result<OpenedFrame<'s>, RepoError> {
         let damaged = |source| self.damaged_frame(pack, number, source);
+        // Whoever reads a frame compares its chunks with their ids, so those of the bases need not be compared as well.
+        let bases = self.read_bases(&row.bases, row.depth).map_err(damaged)?;
+        self.open_frame_after(pack, number, row, &bases.bytes, sealed, opener)
+    }
+
+    /// Opens a frame whose bases have been read.
+    fn open_frame_after<'s>(
+        &self,
+        pack: &OpenPack,
+        number: u16,
+        row: &FrameRow,
+        prefix: &[u8],
+        sealed: &[u8],
+        opener: &'s mut FrameOpener,
+    ) -> Result<OpenedFrame<'s>, RepoError> {
+        let damaged = |source| self.damaged_frame(pack, number, source);
         let codec = Codec::from_number(row.codec).ok_or_else(|| damaged(DamageReason::Expand))?;
         if row.plain_len as usize > limits::FRAME_BYTES_MAX {
             return Err(damaged(DamageReason::Expand));
         }
-        // Whoever reads a frame compares its chunks with their ids, so those of the bases need not be compared as well.
-        let bases = self.read_bases(&row.bases, row.depth).map_err(damaged)?;
         let data = additional_data(codec, row.depth, row.plain_len, &row.list_hash, &row.bases);
         let frame = SealedFrame {
             position: u64::from(number),
@@ -306,7 +333,7 @@ impl ChunkReader {
             plain_len: row.plain_len,
             additional_data: &data,
             sealed,
-            prefix: &bases.bytes,
+            prefix,
         };
         opener.open(&pack.key, &frame).map_err(damaged)
     }
@@ -322,7 +349,10 @@ impl ChunkReader {
     ///
     /// Each base lies less deep than what rests on it, so this ends after [`limits::BASE_DEPTH_MAX`] steps.
     pub fn read_bases(&self, bases: &[ContentId], depth: u8) -> Result<BaseBytes, DamageReason> {
-        let mut located = Vec::with_capacity(bases.len());
+        if bases.is_empty() {
+            return Ok(BaseBytes::default());
+        }
+        let mut places = Vec::with_capacity(bases.len());
         let mut len = 0;
         for base in bases {
             let place = self.locate(base).ok().flatten().ok_or(DamageReason::MissingBase(*base))?;
@@ -331,15 +361,22 @@ impl ChunkReader {
             if row.depth >= depth || len > limits::PREFIX_BYTES_MAX {
                 return Err(DamageReason::TooDeep);
             }
-            located.push(self.read_place(place).map_err(|_| DamageReason::MissingBase(*base))?);
+            places.push((*base, place));
         }
-        if bases.is_empty() {
-            return Ok(BaseBytes::default());
+        let lens = places.iter().map(|(_, place)| place.len as usize).collect();
+        let read = |(base, place)| self.read_place(place).map_err(|_| DamageReason::MissingBase(base));
+        if self.by_pieces.is_some() {
+            let mut bytes = self.buffers.buffer(len);
+            for place in places {
+                bytes.extend_from_slice(read(place)?.as_ref());
+            }
+            return Ok(BaseBytes { bytes, lens });
         }
+        let located = places.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
         // Only now: while frames further down are opened nobody holds a buffer for nothing.
         let mut bytes = self.buffers.buffer(len);
         located.iter().for_each(|chunk| bytes.extend_from_slice(chunk.as_ref()));
-        Ok(BaseBytes { bytes, lens: located.iter().map(|chunk| chunk.as_ref().len()).collect() })
+        Ok(BaseBytes { bytes, lens })
     }
 
     /// Whether these are the plain bytes of these bases, at this moment.
@@ -360,6 +397,9 @@ impl ChunkReader {
 
     /// The plain bytes at a place, through the cache of opened frames. Their id is not looked at.
     pub fn read_place(&self, place: Place) -> Result<Located, RepoError> {
+        if let Some(by_pieces) = &self.by_pieces {
+            return self.read_place_by_pieces(by_pieces, place);
+        }
         let frame = self.read_cached_frame(place.pack, place.frame)?;
         let start = place.start as usize;
         let end = start + place.len as usize;
@@ -367,7 +407,7 @@ impl ChunkReader {
             let pack = self.open_pack(place.pack)?;
             return Err(self.damaged_frame(&pack, place.frame, DamageReason::Expand));
         }
-        Ok(Located { frame, start, end })
+        Ok(Located(Held::InFrame { frame, start, end }))
     }
 
     fn cached(&self, key: FrameKey) -> Option<Plain> {
@@ -376,21 +416,25 @@ impl ChunkReader {
 
     /// Neighbours rest on the same frames: whoever comes second waits for the first instead of opening it as well. Nobody
     /// waits in a circle, because whoever opens a frame waits for less deep ones only.
+    fn in_turn<T>(&self, key: FrameKey, work: impl FnOnce() -> T) -> T {
+        let opening = || self.opening.lock().expect("no holder of this lock panics");
+        let gate = Arc::clone(opening().entry(key).or_default());
+        let turn = gate.lock().expect("no holder of this lock panics");
+        let outcome = work();
+        drop(turn);
+        opening().remove(&key);
+        outcome
+    }
+
     fn read_cached_frame(&self, pack: PackNumber, frame: u16) -> Result<Plain, RepoError> {
         let key = (pack, frame);
         if let Some(found) = self.cached(key) {
             return Ok(found);
         }
-        let opening = || self.opening.lock().expect("no holder of this lock panics");
-        let gate = Arc::clone(opening().entry(key).or_default());
-        let turn = gate.lock().expect("no holder of this lock panics");
-        let outcome = match self.cached(key) {
+        self.in_turn(key, || match self.cached(key) {
             Some(found) => Ok(found),
             None => self.read_into_cache(key),
-        };
-        drop(turn);
-        opening().remove(&key);
-        outcome
+        })
     }
 
     fn read_into_cache(&self, (pack, frame): FrameKey) -> Result<Plain, RepoError> {

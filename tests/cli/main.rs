@@ -13,6 +13,7 @@ mod help;
 mod home;
 mod look;
 mod mount;
+mod mount_life;
 #[path = "../shared/noise.rs"]
 mod noise;
 mod prune;

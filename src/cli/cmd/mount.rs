@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
 
-use crate::cli::args::{Narrow, SnapshotPath, snapshot_path_parser};
+use crate::cli::args::{Narrow, SnapshotPath};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure, OrFail};
 use crate::cli::render::safe_text;
@@ -20,13 +19,15 @@ use crate::repo::{Repo, TreeReader};
 use crate::units::ByteCount;
 
 mod daemon;
+mod folder;
 
 /// So soon is a request to stop seen.
 const STOP_PERIOD: Duration = Duration::from_millis(50);
 const CACHE_SIZE: &str = "64M";
+const DISK_CACHE_SIZE: &str = "2G";
 /// What the system needs to let a program mount.
 const DEVICE: &str = "/dev/fuse";
-const PROGRAM: &str = "fusermount3";
+pub(super) const PROGRAM: &str = "fusermount3";
 
 /// Look at snapshots as folders, read-only.
 ///
@@ -34,7 +35,7 @@ const PROGRAM: &str = "fusermount3";
 /// snapshot, DIR shows what restore would write. It stays until Ctrl-C, or until fusermount3 -u DIR.
 #[derive(Debug, Clone, Args)]
 #[command(
-    allow_missing_positional = true,
+    override_usage = "repo mount [OPTIONS] [SNAPSHOT[:PATH]] <DIR>",
     after_help = "\
 Examples:
   repo mount /mnt/snapshots
@@ -42,13 +43,10 @@ Examples:
   repo mount --daemon --host web1 /mnt/snapshots"
 )]
 pub struct MountArgs {
-    /// Only this: latest, latest~2, or the beginning of an id; and what of it.
-    #[arg(value_name = "SNAPSHOT[:PATH]", value_parser = snapshot_path_parser())]
-    pub snapshot: Option<SnapshotPath>,
-
-    /// The folder to mount at: an empty one.
-    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub folder: PathBuf,
+    /// The folder to mount at: an empty one. Before it, to see one snapshot only: latest, latest~2, or the beginning of an id;
+    /// and what of it.
+    #[arg(value_name = "[SNAPSHOT[:PATH]] DIR", required = true, num_args = 1..=2, value_hint = ValueHint::DirPath)]
+    pub what_and_where: Vec<OsString>,
 
     /// Return as soon as it is mounted, and go on in the background.
     ///
@@ -62,9 +60,16 @@ pub struct MountArgs {
     #[arg(long)]
     pub allow_other: bool,
 
-    /// Keep so much of what was read in memory.
+    /// Keep so much of what was opened in memory.
     #[arg(long, value_name = "SIZE", default_value = CACHE_SIZE)]
     pub cache_size: ByteCount,
+
+    /// Keep so much more on disk, sealed, for programs that read here and there; 0 for nothing.
+    ///
+    /// It is in the cache folder, in a file without a name, and takes at most a quarter of what is free there. What is
+    /// read once in order is not written.
+    #[arg(long, value_name = "SIZE", default_value = DISK_CACHE_SIZE)]
+    pub disk_cache_size: ByteCount,
 
     /// For the program itself: it is the one in the background.
     #[arg(long, hide = true)]
@@ -74,25 +79,42 @@ pub struct MountArgs {
     pub narrow: Narrow,
 }
 
+impl MountArgs {
+    /// Which snapshot, if it is one only, and the folder to mount at. Options may stand between them, which is more than two
+    /// arguments of which the first may be missing can do.
+    fn what_and_where(&self) -> Result<(Option<SnapshotPath>, &Path), Failure> {
+        match self.what_and_where.as_slice() {
+            [folder] => Ok((None, Path::new(folder))),
+            [snapshot, folder] => {
+                let parsed = SnapshotPath::parse(snapshot);
+                Ok((Some(parsed.map_err(|error| Failure::usage(error.to_string()))?), Path::new(folder)))
+            }
+            _ => Err(Failure::usage("name one snapshot at most, and one folder")),
+        }
+    }
+}
+
 /// Mounts, waits until it is over, and unmounts.
 pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
-    refuse_bad_folder(&args.folder)?;
+    let (snapshot, folder) = args.what_and_where()?;
     refuse_without_fuse()?;
+    folder::prepare(folder, context)?;
     if args.daemon && !args.is_daemon {
         return daemon::start();
     }
     let repo = context.open_repository()?;
     // A mount may last for days, and backups need the shared index meanwhile.
     repo.use_own_index();
-    let what = mountable(args, &repo)?;
+    let what = mountable(snapshot, &args.narrow, &repo)?;
     let cache_bytes = usize::try_from(args.cache_size.0).unwrap_or(usize::MAX);
-    let options = MountOptions { allow_other: args.allow_other, cache_bytes };
-    let folder = std::fs::canonicalize(&args.folder).or_fail(|| cannot_mount(&args.folder))?;
-    let mounted = mount::start(repo, what, &folder, options, Arc::new(Log::default()))?;
+    let options =
+        MountOptions { allow_other: args.allow_other, cache_bytes, disk_cache_bytes: args.disk_cache_size.0 };
+    let place = std::fs::canonicalize(folder).or_fail(|| folder::cannot_mount(folder))?;
+    let mounted = mount::start(repo, what, &place, options, Arc::new(Log::default()))?;
     if args.is_daemon {
         daemon::detach()?;
     } else {
-        let shown = args.folder.display();
+        let shown = folder.display();
         context.note(&format!("mounted at {shown}; Ctrl-C or `fusermount3 -u {shown}` ends it"));
     }
     loop {
@@ -107,12 +129,12 @@ pub fn run(args: &MountArgs, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-fn mountable(args: &MountArgs, repo: &Arc<Repo>) -> Result<Mountable, Failure> {
-    let narrow = args.narrow.clone();
-    let Some(SnapshotPath { snapshot, path }) = &args.snapshot else {
+fn mountable(what: Option<SnapshotPath>, narrow: &Narrow, repo: &Arc<Repo>) -> Result<Mountable, Failure> {
+    let narrow = narrow.clone();
+    let Some(SnapshotPath { snapshot, path }) = what else {
         return Ok(Mountable::Snapshots(Box::new(move |snapshot| narrow.fits(snapshot))));
     };
-    let snapshot = Box::new(find_snapshot(repo, snapshot, &narrow)?);
+    let snapshot = Box::new(find_snapshot(repo, &snapshot, &narrow)?);
     let reader = TreeReader::new(Arc::new(repo.chunk_reader()?));
     let found = find_path(&reader, snapshot.root, path.as_deref().unwrap_or(Path::new("/")))?;
     Ok(match (found.folder(), found) {
@@ -122,51 +144,20 @@ fn mountable(args: &MountArgs, repo: &Arc<Repo>) -> Result<Mountable, Failure> {
     })
 }
 
-fn cannot_mount(folder: &Path) -> String {
-    format!("cannot mount at {}", folder.display())
-}
-
-fn refuse_bad_folder(folder: &Path) -> Result<(), Failure> {
-    let refuse = |why: &str, hint: String| {
-        let sentence = format!("{}: {why}", cannot_mount(folder));
-        Err(Failure::new(Exit::Failed, sentence).hint(hint))
-    };
-    let shown = folder.display();
-    let metadata = match std::fs::metadata(folder) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return refuse("there is no such folder", format!("mkdir {shown}"));
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {
-            let why = "a mount is left there whose program is gone";
-            return refuse(why, format!("fusermount3 -uz {shown}"));
-        }
-        Err(error) => return Err(Failure::new(Exit::Failed, cannot_mount(folder)).because(&error)),
-    };
-    if !metadata.is_dir() {
-        return refuse("it is no folder", "name an empty folder".to_owned());
-    }
-    let above = std::fs::metadata(folder.join("..")).or_fail(|| cannot_mount(folder))?;
-    let is_mount_point = metadata.dev() != above.dev() || metadata.ino() == above.ino();
-    if is_mount_point {
-        return refuse(
-            "something is mounted there",
-            format!("fusermount3 -u {shown}, or name another folder"),
-        );
-    }
-    let mut inside = std::fs::read_dir(folder).or_fail(|| cannot_mount(folder))?;
-    if inside.next().is_some() {
-        let why = "it is not empty, and what is in it would be hidden";
-        return refuse(why, "name an empty folder".to_owned());
-    }
-    Ok(())
-}
-
 fn refuse_without_fuse() -> Result<(), Failure> {
-    if !Path::new(DEVICE).exists() {
-        let sentence = format!("cannot mount: there is no {DEVICE}");
-        return Err(Failure::new(Exit::Failed, sentence)
-            .hint("install the package fuse3 and load the module with `modprobe fuse`; a container must be given the device"));
+    let opened = std::fs::File::options().read(true).write(true).open(DEVICE);
+    if let Err(error) = opened {
+        let (why, hint) = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => (
+                format!("this user may not open {DEVICE}"),
+                "everybody may where the package fuse3 is installed as usual: `chmod 666 /dev/fuse`, or mount as root",
+            ),
+            _ => (
+                format!("there is no {DEVICE}"),
+                "install the package fuse3 and load the module with `modprobe fuse`; a container must be given the device",
+            ),
+        };
+        return Err(Failure::new(Exit::Failed, format!("cannot mount: {why}")).hint(hint).because(&error));
     }
     let is_root = rustix::process::geteuid().is_root();
     let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
