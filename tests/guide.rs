@@ -434,8 +434,8 @@ fn the_table_of_what_a_policy_keeps_is_true() {
         sequence: at + 1,
     };
     let nights: Vec<_> = (0..112).map(night).collect();
-    let mut policy = Policy::default();
-    policy.periods = ["0", "7", "4", "3", "0"].map(|count| count.parse().unwrap());
+    let periods = ["0", "7", "4", "3", "0"].map(|count| count.parse().unwrap());
+    let policy = Policy { periods, ..Policy::default() };
     let now = Timestamp::parse("2026-11-20T12:00:00Z").unwrap();
     let zone = Zone::named("UTC").unwrap();
     let decision = retention::decide(nights, &policy, GroupBy::default(), now, &zone);

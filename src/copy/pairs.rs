@@ -60,12 +60,11 @@ pub fn visit(
 }
 
 type Entries<'r> = Peekable<DirectoryEntries<'r>>;
+/// What two folders have under one name.
+type EntryPair = (Option<Entry>, Option<Entry>);
 
 /// The entry with the smaller name, or both if they have the same.
-fn next_pair(
-    left: &mut Entries<'_>,
-    right: &mut Entries<'_>,
-) -> Result<Option<(Option<Entry>, Option<Entry>)>, CopyError> {
+fn next_pair(left: &mut Entries<'_>, right: &mut Entries<'_>) -> Result<Option<EntryPair>, CopyError> {
     let order = match (left.peek(), right.peek()) {
         (None, None) => return Ok(None),
         (Some(Ok(one)), Some(Ok(other))) => one.name.as_slice().cmp(other.name.as_slice()),

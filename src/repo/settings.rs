@@ -138,7 +138,7 @@ fn new_config(
         created: around.clock.now().rfc3339(),
         required: Vec::new(),
         chunker: match &options.like {
-            Some(like) => like.chunker.clone(),
+            Some(like) => like.chunker,
             None => ChunkerConfig {
                 method: 1,
                 bytes_min: sizes.min() as u32,
@@ -281,7 +281,7 @@ impl Repo {
     pub fn identities(&self) -> Result<Identities, RepoError> {
         let (keyring, _) = open_keyring(&**self.storage(), self.id, &self.unlock_key)?;
         let master = Secret::fill_with(|place| place.copy_from_slice(&keyring.master));
-        Ok(Identities { master, chunker: self.config.chunker.clone() })
+        Ok(Identities { master, chunker: self.config.chunker })
     }
 
     /// Compares what was seen of the repository with what this computer saw before, and remembers it.

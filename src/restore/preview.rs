@@ -49,6 +49,9 @@ pub fn preview(
     Ok(report)
 }
 
+/// Names in a folder, and whether each was seen.
+type Names = Vec<(Box<[u8]>, bool)>;
+
 /// The target, and whether it exists. If not, a folder above it stands in, in which nothing is looked at.
 fn open_target(target: &Path) -> Result<(TargetRoot, bool), TargetError> {
     let is_missing = |error: &TargetError| matches!(error, TargetError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound);
@@ -84,7 +87,7 @@ struct Level {
     /// Nothing is in it yet.
     is_fresh: bool,
     /// What is in it, for `delete`: sorted, each with whether the snapshot has it.
-    names: Vec<(Box<[u8]>, bool)>,
+    names: Names,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +156,7 @@ impl<'p, 'v> Preview<'p, 'v> {
     }
 
     /// What is in the folder, if that is asked for at all; nothing of it seen yet.
-    fn names(&mut self, path: &TargetPath) -> Result<Vec<(Box<[u8]>, bool)>, TargetError> {
+    fn names(&mut self, path: &TargetPath) -> Result<Names, TargetError> {
         if !self.shared.options.delete {
             return Ok(Vec::new());
         }
@@ -218,7 +221,7 @@ impl<'p, 'v> Preview<'p, 'v> {
         above_is_fresh: bool,
         path: &TargetPath,
         entry: &Entry,
-    ) -> Result<(bool, Vec<(Box<[u8]>, bool)>), TargetError> {
+    ) -> Result<(bool, Names), TargetError> {
         let existing = if above_is_fresh { None } else { self.look(above, entry.name.as_slice())? };
         let decision = decide(entry, existing.as_ref(), self.shared.options.overwrite);
         let Some(existing) = existing else {

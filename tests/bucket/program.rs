@@ -156,11 +156,14 @@ fn a_key_that_may_only_create_list_and_read_is_enough_for_backups() {
     assert!(home.run(&["doctor"]).contains("this key can delete and overwrite"));
 }
 
+/// Variables that are set, the exit code, and what is told.
+type Case<'a> = (&'a [(&'a str, &'a str)], i32, &'a str);
+
 #[test]
 fn failures_say_which_bucket_and_what_to_look_at() {
     let Some(home) = Home::new(stores::RADOS) else { return };
     home.run(&["init"]);
-    let cases: [(&[(&str, &str)], i32, &str); 5] = [
+    let cases: [Case<'_>; 5] = [
         (&[("AWS_SECRET_ACCESS_KEY", "wrong")], 1, "AWS_SECRET_ACCESS_KEY"),
         (&[("AWS_ACCESS_KEY_ID", "nobody")], 1, "AWS_ACCESS_KEY_ID"),
         (&[("KLUIS_REPO", "s3://no-such-bucket/x")], 10, "no bucket no-such-bucket"),

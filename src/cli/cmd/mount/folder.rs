@@ -100,14 +100,14 @@ fn unmount(folder: &PathBuf) -> bool {
 /// The source of what was mounted last at a folder, as the kernel lists it.
 fn source_of(mountinfo: &[u8], folder: &Path) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStrExt;
-    let found = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
+    let mut found = mountinfo.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
         let place = fields.nth(4)?;
         // Behind a dash: the kind, and the source.
         let source = fields.skip_while(|field| *field != b"-").nth(2)?;
         (unescaped(place) == folder.as_os_str().as_bytes()).then(|| unescaped(source))
     });
-    found.last()
+    found.next_back()
 }
 
 /// The kernel writes spaces, tabs, line ends and backslashes as three octal digits.
