@@ -20,6 +20,9 @@ use kluis::wire;
 use super::choices::Choices;
 use super::operations::scratch;
 
+/// Longer files are only measured.
+const READ_BYTES_MAX: u64 = 1 << 20;
+
 const NAMES: [&str; 9] = ["a", "b", "link", "folder", "..", ".", "../outside", "/etc/outside", "a\0b"];
 const CHUNK_COUNT: u8 = 8;
 
@@ -152,7 +155,14 @@ fn entry(choices: &mut Choices<'_>, folder_count: usize) -> Entry {
 fn contents(folder: &Path, but: &str) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("the scratch folder can be read").flatten();
     let entries = entries.filter(|entry| entry.file_name() != but);
-    entries.map(|entry| (format!("{:?}", entry.path()), fs::read(entry.path()).unwrap_or_default())).collect()
+    // A fifo would wait for a writer, a link lead anywhere, and a hole have no end.
+    let is_read = |found: &fs::Metadata| found.is_file() && found.len() <= READ_BYTES_MAX;
+    let bytes = |path: &Path| match path.symlink_metadata() {
+        Ok(found) if is_read(&found) => fs::read(path).unwrap_or_default(),
+        Ok(found) => format!("{:?} {}", found.file_type(), found.len()).into_bytes(),
+        Err(_) => Vec::new(),
+    };
+    entries.map(|entry| (format!("{:?}", entry.path()), bytes(&entry.path()))).collect()
 }
 
 /// A tree as a fuzzer likes it, restored over what earlier restores left.
