@@ -30,6 +30,7 @@ mod planner;
 mod preview;
 mod report;
 mod run;
+mod seen;
 mod shared;
 mod verify;
 mod walk;

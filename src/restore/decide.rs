@@ -56,10 +56,11 @@ fn shares_wrongly(entry: &Entry, existing: &Existing) -> bool {
     existing.link_count > 1 && existing.mode != entry.mode
 }
 
-/// An extension that must be understood and is not.
-pub(super) fn unknown_critical(entry: &Entry) -> Option<u32> {
+/// Why an entry cannot be restored by this version: an extension that must be understood and is not.
+pub(super) fn refusal(entry: &Entry) -> Option<String> {
     let mut tags = entry.extensions.iter().map(|extension| extension.tag);
-    tags.find(|tag| *tag >= tag::CRITICAL && *tag != tag::SPARSE_MAP)
+    let tag = tags.find(|tag| *tag >= tag::CRITICAL && *tag != tag::SPARSE_MAP)?;
+    Some(format!("it needs a newer version of this program (extension {tag})"))
 }
 
 /// Device and inode in the snapshot of a file that has several names; names of one file give the same.

@@ -11,6 +11,7 @@ use crossbeam_channel::Sender;
 
 use super::decide::{Decision, decide};
 use super::filter::Filter;
+use super::seen::SeenNames;
 use super::shared::{Shared, chain, join};
 use super::walk::{Step, Walk};
 use super::window::{End, FirstName, Sealed, Task, Window};
@@ -48,8 +49,8 @@ struct Level {
     is_fresh: bool,
     /// Whether it keeps the metadata that it has.
     is_left: bool,
-    /// What was in it, for `delete`: sorted, each with whether the snapshot has it.
-    names: Option<Vec<(Box<[u8]>, bool)>>,
+    /// What was in it, for `delete`.
+    names: SeenNames,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl<'r> Planner<'r> {
         level.state = LevelState::Ready;
         level.is_fresh = names.is_empty();
         if self.shared.options.delete {
-            level.names = Some(names.into_iter().map(|name| (name, false)).collect());
+            level.names = SeenNames::new(names);
         }
         self.levels.push(level);
         Ok(())
@@ -171,14 +172,13 @@ impl<'r> Planner<'r> {
     }
 
     /// Returns whether it is fresh, whether it is left as it is, and what is in it.
-    #[expect(clippy::type_complexity, reason = "three fields of a level, used once")]
     fn make_folder(
         &mut self,
         above: &TargetPath,
         above_is_fresh: bool,
         path: &TargetPath,
         entry: &Entry,
-    ) -> Result<(bool, bool, Option<Vec<(Box<[u8]>, bool)>>), TargetError> {
+    ) -> Result<(bool, bool, SeenNames), TargetError> {
         let options = self.shared.options;
         let name = entry.name.as_slice();
         let folder = self.cache.folder(self.shared.root, above)?;
@@ -186,22 +186,21 @@ impl<'r> Planner<'r> {
         match (decide(entry, existing.as_ref(), options.overwrite), existing) {
             (Decision::Create, _) | (_, None) => {
                 folder.make_folder(name)?;
-                Ok((true, false, None))
+                Ok((true, false, SeenNames::default()))
             }
             (decision, Some(existing)) if existing.kind == EntryKind::Directory => {
                 folder.unlock_folder(name, &existing)?;
                 let names = match options.delete {
-                    true => Some(self.cache.folder(self.shared.root, path)?.names()?),
-                    false => None,
+                    true => SeenNames::new(self.cache.folder(self.shared.root, path)?.names()?),
+                    false => SeenNames::default(),
                 };
-                let names = names.map(|names| names.into_iter().map(|name| (name, false)).collect());
                 Ok((false, decision == Decision::Leave, names))
             }
             (Decision::Leave, Some(_)) => Err(TargetError::Replaced),
             (Decision::Keep | Decision::Mend | Decision::Replace, Some(_)) => {
                 folder.remove(name)?;
                 folder.make_folder(name)?;
-                Ok((true, false, None))
+                Ok((true, false, SeenNames::default()))
             }
         }
     }
@@ -211,8 +210,8 @@ impl<'r> Planner<'r> {
         if level.state != LevelState::Ready {
             return;
         }
-        if is_whole && let Some(names) = level.names.take() {
-            self.delete_unseen(&level.path, names);
+        if is_whole {
+            self.delete_unseen(&level.path, &level.names);
         }
         if let Some(entry) = level.entry.take() {
             self.shared.report().folders += 1;
@@ -222,8 +221,8 @@ impl<'r> Planner<'r> {
         }
     }
 
-    fn delete_unseen(&mut self, path: &TargetPath, names: Vec<(Box<[u8]>, bool)>) {
-        for (name, _) in names.iter().filter(|(_, is_seen)| !is_seen) {
+    fn delete_unseen(&mut self, path: &TargetPath, names: &SeenNames) {
+        for name in names.unseen() {
             let folder = self.cache.folder(self.shared.root, path);
             match folder.and_then(|folder| folder.remove(name)) {
                 Ok(count) => self.shared.report().deleted += count,
@@ -233,11 +232,8 @@ impl<'r> Planner<'r> {
     }
 
     fn mark_seen(&mut self, name: &[u8]) {
-        if let Some(names) = self.levels.last_mut().and_then(|level| level.names.as_mut())
-            && let Ok(at) = names.binary_search_by(|(there, _)| there.as_ref().cmp(name))
-            && let Some((_, is_seen)) = names.get_mut(at)
-        {
-            *is_seen = true;
+        if let Some(level) = self.levels.last_mut() {
+            level.names.mark(name);
         }
     }
 
@@ -305,6 +301,13 @@ impl<'r> Planner<'r> {
 
 impl Level {
     fn new(path: Arc<TargetPath>, entry: Option<Box<Entry>>) -> Self {
-        Self { path, entry, state: LevelState::Waiting, is_fresh: false, is_left: false, names: None }
+        Self {
+            path,
+            entry,
+            state: LevelState::Waiting,
+            is_fresh: false,
+            is_left: false,
+            names: SeenNames::default(),
+        }
     }
 }

@@ -19,6 +19,7 @@ use super::change::{Change, ChangeVisitor, What};
 use super::decide::{Decision, decide};
 use super::filter::Filter;
 use super::run::upper_bound;
+use super::seen::SeenNames;
 use super::shared::{Shared, chain, join};
 use super::walk::{Step, Walk};
 use super::{RestoreContext, RestoreError, RestoreOptions, RestoreReport, RestoreRequest};
@@ -48,9 +49,6 @@ pub fn preview(
     report.duration = started.elapsed();
     Ok(report)
 }
-
-/// Names in a folder, and whether each was seen.
-type Names = Vec<(Box<[u8]>, bool)>;
 
 /// The target, and whether it exists. If not, a folder above it stands in, in which nothing is looked at.
 fn open_target(target: &Path) -> Result<(TargetRoot, bool), TargetError> {
@@ -86,8 +84,8 @@ struct Level {
     state: LevelState,
     /// Nothing is in it yet.
     is_fresh: bool,
-    /// What is in it, for `delete`: sorted, each with whether the snapshot has it.
-    names: Names,
+    /// What is in it, for `delete`.
+    names: SeenNames,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +98,7 @@ enum LevelState {
 
 impl Level {
     fn new(path: TargetPath, entry: Option<Box<Entry>>) -> Self {
-        Self { path, entry, state: LevelState::Waiting, is_fresh: true, names: Vec::new() }
+        Self { path, entry, state: LevelState::Waiting, is_fresh: true, names: SeenNames::default() }
     }
 }
 
@@ -156,20 +154,16 @@ impl<'p, 'v> Preview<'p, 'v> {
     }
 
     /// What is in the folder, if that is asked for at all; nothing of it seen yet.
-    fn names(&mut self, path: &TargetPath) -> Result<Names, TargetError> {
+    fn names(&mut self, path: &TargetPath) -> Result<SeenNames, TargetError> {
         if !self.shared.options.delete {
-            return Ok(Vec::new());
+            return Ok(SeenNames::default());
         }
-        let names = self.cache.folder(self.shared.root, path)?.names()?;
-        Ok(names.into_iter().map(|name| (name, false)).collect())
+        Ok(SeenNames::new(self.cache.folder(self.shared.root, path)?.names()?))
     }
 
     fn mark_seen(&mut self, name: &[u8]) {
-        if let Some(level) = self.levels.last_mut()
-            && let Ok(at) = level.names.binary_search_by(|(there, _)| there.as_ref().cmp(name))
-            && let Some((_, is_seen)) = level.names.get_mut(at)
-        {
-            *is_seen = true;
+        if let Some(level) = self.levels.last_mut() {
+            level.names.mark(name);
         }
     }
 
@@ -221,12 +215,12 @@ impl<'p, 'v> Preview<'p, 'v> {
         above_is_fresh: bool,
         path: &TargetPath,
         entry: &Entry,
-    ) -> Result<(bool, Names), TargetError> {
+    ) -> Result<(bool, SeenNames), TargetError> {
         let existing = if above_is_fresh { None } else { self.look(above, entry.name.as_slice())? };
         let decision = decide(entry, existing.as_ref(), self.shared.options.overwrite);
         let Some(existing) = existing else {
             self.tell(path.clone(), entry.kind, 0, What::Added);
-            return Ok((true, Vec::new()));
+            return Ok((true, SeenNames::default()));
         };
         if existing.kind == EntryKind::Directory {
             if decision != Decision::Leave {
@@ -239,7 +233,7 @@ impl<'p, 'v> Preview<'p, 'v> {
             return Err(TargetError::Replaced);
         }
         self.tell_replaced(path.clone(), entry, &existing, MetadataChanges::default());
-        Ok((true, Vec::new()))
+        Ok((true, SeenNames::default()))
     }
 
     fn look(&mut self, folder: &TargetPath, name: &[u8]) -> Result<Option<Existing>, TargetError> {
@@ -280,8 +274,7 @@ impl<'p, 'v> Preview<'p, 'v> {
         if level.state != LevelState::Ready {
             return;
         }
-        let unseen = level.names.iter().filter(|(_, is_seen)| is_whole && !is_seen);
-        for (name, _) in unseen {
+        for name in level.names.unseen().filter(|_| is_whole) {
             match self.remove(&level.path, name) {
                 Ok(count) => self.shared.report().deleted += count,
                 Err(error) => self.shared.target_problem(join(&level.path, name), error),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{FirstName, Planner};
 use crate::format::tree::{Content, Entry, EntryKind, tag};
-use crate::restore::decide::{Decision, decide, shared_file, unknown_critical};
+use crate::restore::decide::{Decision, decide, refusal, shared_file};
 use crate::restore::job::{FileJob, Start};
 use crate::restore::layout::Layout;
 use crate::restore::plan::Candidate;
@@ -23,8 +23,7 @@ impl Planner<'_> {
         let Some(level) = self.levels.last() else { return };
         let (folder, is_fresh) = (level.path.clone(), level.is_fresh);
         let path = join(&folder, name);
-        if let Some(tag) = unknown_critical(&entry) {
-            let message = format!("it needs a newer version of this program (extension {tag})");
+        if let Some(message) = refusal(&entry) {
             return self.shared.problem(path, message);
         }
         if let Err(error) = self.place_entry(folder, is_fresh, entry) {

@@ -6,7 +6,7 @@ use super::Preview;
 use super::contents::Contents;
 use crate::format::tree::{Content, Entry, EntryKind, tag};
 use crate::restore::change::What;
-use crate::restore::decide::{Decision, decide, shared_file, unknown_critical};
+use crate::restore::decide::{Decision, decide, refusal, shared_file};
 use crate::restore::layout;
 use crate::restore::shared::join;
 use crate::target::{Existing, MetadataChanges, TargetError, TargetPath};
@@ -20,8 +20,7 @@ impl Preview<'_, '_> {
         }
         let Some(level) = self.levels.last() else { return };
         let (folder, is_fresh) = (level.path.clone(), level.is_fresh);
-        if let Some(tag) = unknown_critical(entry) {
-            let message = format!("it needs a newer version of this program (extension {tag})");
+        if let Some(message) = refusal(entry) {
             return self.shared.problem(join(&folder, name), message);
         }
         if let Err(error) = self.see_entry(&folder, is_fresh, entry) {
