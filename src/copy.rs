@@ -6,6 +6,7 @@
 //!
 //! - `alike`: into a repository that shares identities (`repo init --like`) frames travel as they are
 //! - `anew`: into any other, all is cut and named anew by what the target goes by
+//! - `below`: everything that a snapshot refers to
 //! - `pairs`: the chunks of a snapshot and of its copy, side by side
 //! - `compare`: proves that a snapshot and its copy hold the same
 //!
@@ -14,6 +15,7 @@
 
 mod alike;
 mod anew;
+mod below;
 pub mod compare;
 mod pairs;
 

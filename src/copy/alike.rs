@@ -1,15 +1,13 @@
 //! Into a repository that shares identities: the same content has the same ids there, so nodes stay as they are, and
 //! frames travel without being compressed again, bases included.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::copy::{CopyError, Sides};
+use crate::copy::{CopyError, Sides, below};
 use crate::event::Progress;
 use crate::id::{ContentId, NodeId};
 use crate::index::PackNumber;
-use crate::repo::{
-    ChunkReader, ChunkWriter, FrameCopy, NodeRef, PackToCopy, RepoError, TreeReader, Wanted, references,
-};
+use crate::repo::{ChunkReader, ChunkWriter, FrameCopy, PackToCopy, RepoError, TreeReader, Wanted};
 
 /// Stores what the target lacks of everything below a folder, and claims the rest.
 ///
@@ -52,29 +50,14 @@ fn lacking(
     sides: Sides<'_>,
 ) -> Result<Vec<ContentId>, CopyError> {
     let mut lacking = BTreeSet::new();
-    let mut visited = HashSet::new();
-    let mut pending = vec![NodeRef::Directory(root)];
-    while let Some(node) = pending.pop() {
-        let content = node.content();
-        if !visited.insert(content.prefix()) {
-            continue;
-        }
-        sides.check_interrupted()?;
-        if !writer.is_known(&content)? {
-            lacking.insert(content);
-        }
-        let place = reader.chunk_reader().locate(&content).map_err(CopyError::Source)?;
-        let place = place.ok_or(CopyError::Source(RepoError::MissingContent { id: content }))?;
-        let found = references(reader.examine_node(node, place).map_err(CopyError::Source)?);
-        for chunk in &found.chunks {
-            let content = chunk.id.content();
+    below::visit(reader, root, sides, &mut |node, chunks| {
+        for content in std::iter::once(node).chain(chunks.iter().map(|chunk| chunk.id.content())) {
             if !writer.is_known(&content)? {
                 lacking.insert(content);
             }
         }
-        // Backwards, so that the stack gives them in the order in which they lie in packs.
-        pending.extend(found.nodes.into_iter().rev());
-    }
+        Ok(())
+    })?;
     Ok(lacking.into_iter().collect())
 }
 
@@ -82,7 +65,7 @@ fn lacking(
 fn packs(reader: &ChunkReader, lacking: &[ContentId]) -> Result<Vec<PackToCopy>, RepoError> {
     let mut found: BTreeMap<PackNumber, (Vec<[u8; 16]>, BTreeSet<u16>)> = BTreeMap::new();
     for id in lacking {
-        let place = reader.locate(id)?.ok_or(RepoError::MissingContent { id: *id })?;
+        let place = reader.place_of(id)?;
         let (keys, frames) = found.entry(place.pack).or_default();
         keys.push(id.prefix());
         frames.insert(place.frame);

@@ -3,19 +3,19 @@
 //! Files stay cut as they are. Which chunk became which is not kept anywhere: it is read from the copy of the snapshot
 //! before, by walking both side by side, so that only what is new since then is read.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use crate::copy::pairs::{self, Tree};
-use crate::copy::{CopyError, Sides};
+use crate::copy::{CopyError, Sides, below};
 use crate::event::Progress;
 use crate::format::snapshot::Snapshot;
 use crate::format::tree::{ChunkRef, Content};
 use crate::id::{ChunkId, NodeId};
 use crate::index::{PackKind, PackNumber, Place};
 use crate::repo::{
-    ChunkReader, ChunkWriter, DamageReason, DirectoryWriter, FrameWriter, ListWriter, NodeRef, RepoError,
-    SnapshotList, TreeReader, TreeWriter, references,
+    ChunkReader, ChunkWriter, DamageReason, DirectoryWriter, FrameWriter, ListWriter, RepoError,
+    SnapshotList, TreeReader, TreeWriter,
 };
 
 /// Which chunk of the source is which chunk of the target; about 60 bytes each.
@@ -90,33 +90,19 @@ fn lacking(
     sides: Sides<'_>,
 ) -> Result<(Renamed, HashMap<[u8; 16], ChunkRef>), CopyError> {
     let (mut renamed, mut lacking) = (Renamed::new(), HashMap::new());
-    let mut visited = HashSet::new();
-    let mut pending = vec![NodeRef::Directory(root)];
-    while let Some(node) = pending.pop() {
-        let content = node.content();
-        if !visited.insert(content.prefix()) {
-            continue;
-        }
-        sides.check_interrupted()?;
-        let place = reader.chunk_reader().locate(&content).map_err(CopyError::Source)?;
-        let place = place.ok_or(CopyError::Source(RepoError::MissingContent { id: content }))?;
-        let found = references(reader.examine_node(node, place).map_err(CopyError::Source)?);
-        for chunk in found.chunks {
+    below::visit(reader, root, sides, &mut |_, chunks| {
+        for chunk in chunks {
             let key = chunk.id.content().prefix();
             if renamed.contains_key(&key) || lacking.contains_key(&key) {
                 continue;
             }
             match before.get(&key) {
-                Some(id) if writer.is_known(&id.content())? => {
-                    renamed.insert(key, *id);
-                }
-                Some(_) | None => {
-                    lacking.insert(key, chunk);
-                }
+                Some(id) if writer.is_known(&id.content())? => drop(renamed.insert(key, *id)),
+                Some(_) | None => drop(lacking.insert(key, *chunk)),
             }
         }
-        pending.extend(found.nodes.into_iter().rev());
-    }
+        Ok(())
+    })?;
     Ok((renamed, lacking))
 }
 
@@ -130,9 +116,7 @@ fn copy_chunks(
 ) -> Result<(), CopyError> {
     let mut packs: BTreeMap<PackNumber, WantedFrames> = BTreeMap::new();
     for chunk in lacking.into_values() {
-        let id = chunk.id.content();
-        let place = reader.locate(&id).map_err(CopyError::Source)?;
-        let place = place.ok_or(CopyError::Source(RepoError::MissingContent { id }))?;
+        let place = reader.place_of(&chunk.id.content()).map_err(CopyError::Source)?;
         packs.entry(place.pack).or_default().entry(place.frame).or_default().push((place, chunk));
     }
     Progress::add(&sides.observer.progress().files_total, packs.len() as u64);

@@ -184,6 +184,11 @@ impl ChunkReader {
         Ok(place)
     }
 
+    /// Where a chunk or node is; [`RepoError::MissingContent`] if it is nowhere.
+    pub fn place_of(&self, id: &ContentId) -> Result<Place, RepoError> {
+        self.locate(id)?.ok_or(RepoError::MissingContent { id: *id })
+    }
+
     /// The name of a pack that a place names.
     pub fn pack_name(&self, pack: PackNumber) -> Result<(PackKind, PackId), RepoError> {
         let row = self.index_doubt.heard(self.view.pack(pack))?;
@@ -453,13 +458,12 @@ impl ChunkReader {
 
     /// The bytes of a chunk or node, through the cache of opened frames. Their id is not looked at.
     pub fn read_content(&self, id: &ContentId) -> Result<Located, RepoError> {
-        let place = self.locate(id)?.ok_or(RepoError::MissingContent { id: *id })?;
-        self.read_place(place)
+        self.read_place(self.place_of(id)?)
     }
 
     /// The bytes of a chunk, verified against its id.
     pub fn read_chunk(&self, id: &ChunkId) -> Result<Located, RepoError> {
-        let place = self.locate(&id.content())?.ok_or(RepoError::MissingContent { id: id.content() })?;
+        let place = self.place_of(&id.content())?;
         let chunk = self.read_place(place)?;
         if self.verify_chunk(id, chunk.as_ref()) {
             Ok(chunk)
