@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::exit::{Exit, Failure};
 use crate::format::tree::EntryKind;
 use crate::repo::IndexDoubt;
+use crate::units::base64;
 
 /// Standard output, buffered. A reader that has gone ends the command quietly, any other trouble is a failure.
 ///
@@ -221,28 +222,17 @@ pub fn safe_name(name: &[u8]) -> String {
     safe
 }
 
+/// The beginning of an id that is at hand as text, as people are shown it.
+pub fn short_id(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
 /// A path or name in JSON: a string, or `{"bytes": "<base64>", "text": "<lossy>"}` where it is not UTF-8.
 pub fn json_name(name: &[u8]) -> Value {
     match str::from_utf8(name) {
         Ok(text) => Value::from(text),
         Err(_) => json!({ "bytes": base64(name), "text": String::from_utf8_lossy(name) }),
     }
-}
-
-/// Base64 as in RFC 4648, with padding.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for at in 0..4 {
-            let digit = (bits >> (18 - 6 * at)) as usize & 63;
-            let digit = DIGITS.get(digit).copied().map_or('=', char::from);
-            text.push(if at <= group.len() { digit } else { '=' });
-        }
-    }
-    text
 }
 
 /// Rights of a file as `ls -l` shows them, without the letter of its kind: `rwxr-sr-x`.

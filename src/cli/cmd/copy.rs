@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cli::args::{Narrow, SnapshotName};
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::render::Output;
+use crate::cli::render::{Output, safe_name, short_id};
 use crate::cli::secrets::{SecretOptions, Variables};
 use crate::cli::selection::find_snapshot;
 use crate::copy::compare::{self, Comparison};
@@ -164,7 +164,7 @@ fn show(
     out: &mut Output,
 ) -> Result<(), Failure> {
     for copied in &report.snapshots {
-        let from = copied.copy_of_id.get(..8).unwrap_or(&copied.copy_of_id);
+        let from = short_id(&copied.copy_of_id);
         let stored = ByteCount(copied.bytes_stored);
         match &copied.id {
             Some(id) => out.line(&format!("{from} copied as {id}, {stored} stored"))?,
@@ -182,8 +182,8 @@ fn show(
     ))?;
     let Some(comparison) = comparison else { return Ok(()) };
     for difference in comparison.differences.iter().take(SHOWN_DIFFERENCE_COUNT) {
-        let id = difference.snapshot_id.get(..8).unwrap_or(&difference.snapshot_id);
-        out.line(&format!("{id}:{}: {}", difference.path, difference.message))?;
+        let path = safe_name(difference.path.as_os_str().as_encoded_bytes());
+        out.line(&format!("{}:{path}: {}", short_id(&difference.snapshot_id), difference.message))?;
     }
     let verdict = match comparison.difference_count {
         0 => "both hold the same".to_owned(),

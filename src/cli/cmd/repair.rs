@@ -10,7 +10,7 @@ use crate::check::repair::{self, RepairAction, RepairOptions, RepairPlan, Repair
 use crate::cli::cmd::check::show_finding;
 use crate::cli::context::Context;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::render::{Output, safe_name, safe_text};
+use crate::cli::render::{Output, safe_name, safe_text, short_id};
 use crate::units::{count_text, counted_text, duration_text};
 
 /// Paths that are listed one by one.
@@ -139,11 +139,10 @@ fn show(report: &RepairReport, context: &Context, out: &mut Output) -> Result<()
         }
     }
     for kept in &report.snapshots {
-        let short = |id: &str| id.get(..8).unwrap_or(id).to_owned();
         out.line(&format!(
             "snapshot {} holds what is left of {}, without {} of its files and folders",
-            short(&kept.id),
-            short(&kept.left_of_id),
+            short_id(&kept.id).to_owned(),
+            short_id(&kept.left_of_id).to_owned(),
             count_text(kept.lost_count)
         ))?;
     }
